@@ -1,0 +1,272 @@
+#include "bindings/arguments.h"
+
+#include <cmath>
+#include <limits>
+
+#include "core/view.h"
+
+namespace batchnorm::bindings {
+namespace {
+
+constexpr const char* kFloats = "float32 or float64";
+
+bool IsArray(py::handle object) { return py::isinstance<py::array>(object); }
+
+void RefuseMasked(py::handle object, const char* name) {
+  if (Py_TYPE(object.ptr()) == py::detail::npy_api::get().PyArray_Type_) return;
+  if (py::isinstance(object, py::module_::import("numpy.ma").attr("MaskedArray"))) {
+    FailType(name, "an array without a mask", "MaskedArray (its mask would be lost; use .filled(value) or .data)");
+  }
+}
+
+// np.asarray for what isn't an array: a list, a tensor of another library.
+py::array AsArray(py::handle object, const char* name) {
+  if (object.is_none()) FailType(name, "an array", "None");
+  if (IsArray(object)) {
+    RefuseMasked(object, name);
+    return py::reinterpret_borrow<py::array>(object);
+  }
+  return py::module_::import("numpy").attr("asarray")(object).cast<py::array>();
+}
+
+DType DTypeOf(const py::array& array, const char* name) {
+  const py::dtype dtype = array.dtype();
+  const int num = dtype.num();
+  if (num != py::detail::npy_api::NPY_FLOAT_ && num != py::detail::npy_api::NPY_DOUBLE_) {
+    FailType(name, kFloats, py::str(dtype).cast<std::string>());
+  }
+  if (dtype.byteorder() != '=' && !dtype.attr("isnative").cast<bool>()) {
+    FailType(name, "native byte order", py::str(dtype).cast<std::string>() + " (use .astype(dtype.newbyteorder('=')))");
+  }
+  return num == py::detail::npy_api::NPY_FLOAT_ ? DType::kFloat32 : DType::kFloat64;
+}
+
+std::string Repr(py::handle object) { return py::repr(object).cast<std::string>(); }
+
+// A real number: anything float() takes but a string or a bool.
+double Real(py::handle object, const char* name, const char* expected) {
+  PyObject* o = object.ptr();
+  const bool number = PyFloat_Check(o) || PyLong_Check(o) || (PyNumber_Check(o) && !PyComplex_Check(o) && !IsArray(o));
+  if (!number || PyBool_Check(o)) FailType(name, expected, TypeOf(object));
+  const double value = PyFloat_AsDouble(o);
+  if (value == -1 && PyErr_Occurred()) {
+    PyErr_Clear();
+    FailType(name, expected, TypeOf(object));
+  }
+  return value;
+}
+
+bool IsInteger(py::handle object) { return PyIndex_Check(object.ptr()) && !PyBool_Check(object.ptr()) && !IsArray(object); }
+
+// The lowest address of an array's elements, and one past the highest.
+std::pair<std::uintptr_t, std::uintptr_t> Bounds(const py::array& a) {
+  std::uintptr_t low = reinterpret_cast<std::uintptr_t>(a.data()), high = low;
+  for (py::ssize_t i = 0; i < a.ndim(); ++i) {
+    const py::ssize_t reach = (a.shape(i) - 1) * a.strides(i);
+    (reach < 0 ? low : high) += static_cast<std::uintptr_t>(reach);
+  }
+  return {low, high + static_cast<std::uintptr_t>(a.itemsize())};
+}
+
+bool Overlap(const py::array& a, const py::array& b) {
+  if (!a || !b || a.size() == 0 || b.size() == 0) return false;
+  const auto [a_low, a_high] = Bounds(a);
+  const auto [b_low, b_high] = Bounds(b);
+  if (a_high <= b_low || b_high <= a_low) return false;
+  constexpr int kMostWork = 100000;  // deciding it exactly may take exponential time
+  try {
+    return py::module_::import("numpy").attr("shares_memory")(a, b, py::arg("max_work") = kMostWork).cast<bool>();
+  } catch (py::error_already_set&) {
+    return true;
+  }
+}
+
+// Strides of a dense array with x's shape and memory order.
+std::vector<py::ssize_t> DenseStrides(const py::array& x, const std::vector<std::size_t>& order) {
+  std::vector<py::ssize_t> strides(order.size());
+  py::ssize_t stride = x.itemsize();
+  for (std::size_t i = order.size(); i-- > 0;) {
+    strides[order[i]] = stride;
+    stride *= std::max<py::ssize_t>(1, x.shape(static_cast<py::ssize_t>(order[i])));
+  }
+  return strides;
+}
+
+// Positive strides, in x's order, that give every element a place of its own.
+bool HasOrder(const py::array& out, const std::vector<std::size_t>& order) {
+  py::ssize_t reach = out.itemsize();
+  for (std::size_t i = order.size(); i-- > 0;) {
+    const py::ssize_t axis = static_cast<py::ssize_t>(order[i]);
+    if (out.shape(axis) == 1) continue;
+    if (out.strides(axis) < reach) return false;
+    reach = out.shape(axis) * out.strides(axis);
+  }
+  return true;
+}
+
+std::string StridesOf(const std::vector<py::ssize_t>& strides) {
+  return Repr(py::tuple(py::cast(std::vector<py::ssize_t>(strides.begin(), strides.end()))));
+}
+
+}  // namespace
+
+void FailType(const std::string& name, const std::string& expected, const std::string& got) {
+  throw py::type_error(name + ": expected " + expected + ", got " + got);
+}
+
+void FailValue(const std::string& name, const std::string& expected, const std::string& got) {
+  throw py::value_error(name + ": expected " + expected + ", got " + got);
+}
+
+std::string ShapeOf(const py::array& array) { return Repr(array.attr("shape")); }
+
+std::string TypeOf(py::handle object) { return Py_TYPE(object.ptr())->tp_name; }
+
+py::array DataArray(py::handle object, const char* name) {
+  py::array array = AsArray(object, name);
+  DTypeOf(array, name);
+  if (array.ndim() < 2) FailValue(name, "at least 2 dimensions", "shape " + ShapeOf(array));
+  return array;
+}
+
+ArrayView ViewOf(const py::array& array) {
+  ArrayView view;
+  view.data = const_cast<void*>(array.data());
+  view.dtype = array.dtype().num() == py::detail::npy_api::NPY_FLOAT_ ? DType::kFloat32 : DType::kFloat64;
+  view.ndim = static_cast<std::size_t>(array.ndim());
+  view.extents = array.shape();
+  view.strides = array.strides();
+  return view;
+}
+
+void RequireLike(const py::array& array, const char* name, const py::array& x, const char* x_name) {
+  if (array.dtype().num() != x.dtype().num()) {
+    FailType(name, std::string(x_name) + "'s dtype " + py::str(x.dtype()).cast<std::string>(),
+             py::str(array.dtype()).cast<std::string>());
+  }
+  if (array.ndim() != x.ndim() || !std::equal(array.shape(), array.shape() + array.ndim(), x.shape())) {
+    FailValue(name, std::string(x_name) + "'s shape " + ShapeOf(x), ShapeOf(array));
+  }
+}
+
+std::size_t ChannelAxis(py::handle axis, const py::array& x) {
+  if (!IsInteger(axis)) FailType("axis", "an int", TypeOf(axis));
+  const py::ssize_t ndim = x.ndim();
+  const py::ssize_t value = PyNumber_AsSsize_t(axis.ptr(), nullptr);  // clipped where it doesn't fit
+  if (value < -ndim || value >= ndim) {
+    FailValue("axis", "-" + std::to_string(ndim) + " .. " + std::to_string(ndim - 1) + " for shape " + ShapeOf(x),
+              Repr(axis));
+  }
+  return static_cast<std::size_t>(value < 0 ? value + ndim : value);
+}
+
+std::size_t ChannelsOf(const py::array& x, std::size_t axis) {
+  return static_cast<std::size_t>(x.shape(static_cast<py::ssize_t>(axis)));
+}
+
+VectorArgument::VectorArgument(py::handle object, const char* name, std::size_t channels) {
+  if (!object.is_none()) Take(AsArray(object, name), name, channels);
+}
+
+void VectorArgument::Take(py::array array, const char* name, std::size_t channels) {
+  const DType dtype = DTypeOf(array, name);
+  if (array.ndim() != 1 || array.shape(0) != static_cast<py::ssize_t>(channels)) {
+    FailValue(name, "shape (" + std::to_string(channels) + ",)", ShapeOf(array));
+  }
+  vector_ = {const_cast<void*>(array.data()), dtype, array.strides(0)};
+  array_ = std::move(array);
+}
+
+RunningArgument::RunningArgument(py::handle object, const char* name, std::size_t channels)
+    : VectorArgument(py::none(), name, channels) {
+  if (object.is_none()) return;
+  if (!IsArray(object)) FailType(name, "a NumPy array, because it is updated in place", TypeOf(object));
+  RefuseMasked(object, name);
+  Take(py::reinterpret_borrow<py::array>(object), name, channels);
+  if (!array_.writeable()) FailValue(name, "a writeable array", "a read-only one");
+}
+
+GivenStatistics::GivenStatistics(py::handle mean_object, const char* mean_name, py::handle var_object,
+                                 const char* var_name, std::size_t channels)
+    : mean(mean_object, mean_name, channels), var(var_object, var_name, channels) {
+  if (!mean.given()) FailType(mean_name, "an array", "None");
+  if (!var.given()) FailType(var_name, "an array", "None");
+  for (std::size_t c = 0; c < channels; ++c) {
+    const double v = var.vector().Get(c);
+    if (v < 0) FailValue(var_name, "no negative variance", Repr(py::float_(v)) + " in channel " + std::to_string(c));
+  }
+}
+
+double Eps(py::handle eps) {
+  const double value = Real(eps, "eps", "a number");
+  if (!(value >= 0) || std::isinf(value)) FailValue("eps", "a finite number >= 0", Repr(eps));
+  return value;
+}
+
+double Momentum(py::handle momentum, py::handle momentum_of) {
+  const double value = Real(momentum, "momentum", "a number");
+  if (!(0 <= value && value <= 1)) FailValue("momentum", "a number in 0 .. 1", Repr(momentum));
+  return Choice(momentum_of, "momentum_of", {"new", "old"}) == 0 ? value : 1 - value;
+}
+
+bool Flag(py::handle object, const char* name) {
+  if (PyBool_Check(object.ptr())) return object.ptr() == Py_True;
+  if (TypeOf(object) == "numpy.bool_" || TypeOf(object) == "numpy.bool") return PyObject_IsTrue(object.ptr()) == 1;
+  FailType(name, "a bool", TypeOf(object));
+}
+
+std::size_t Choice(py::handle object, const char* name, const std::vector<const char*>& choices) {
+  std::string expected;
+  for (const char* choice : choices) expected += (expected.empty() ? "'" : " or '") + std::string(choice) + "'";
+  if (!PyUnicode_Check(object.ptr())) FailType(name, expected, TypeOf(object));
+  for (std::size_t i = 0; i < choices.size(); ++i) {
+    if (PyUnicode_CompareWithASCIIString(object.ptr(), choices[i]) == 0) return i;
+  }
+  FailValue(name, expected, Repr(object));
+}
+
+int Threads(py::handle num_threads) {
+  if (num_threads.is_none()) return DefaultThreads();
+  if (!IsInteger(num_threads)) FailType("num_threads", "a positive int or None", TypeOf(num_threads));
+  const py::ssize_t n = PyNumber_AsSsize_t(num_threads.ptr(), nullptr);
+  if (n < 1 || n > std::numeric_limits<int>::max()) FailValue("num_threads", "a positive int or None", Repr(num_threads));
+  return static_cast<int>(n);
+}
+
+bool SameView(const py::array& a, const py::array& b) {
+  if (a.data() != b.data() || a.ndim() != b.ndim()) return false;
+  for (py::ssize_t i = 0; i < a.ndim(); ++i) {
+    if (a.shape(i) != b.shape(i) || (a.strides(i) != b.strides(i) && a.shape(i) != 1)) return false;
+  }
+  return true;
+}
+
+void RequireApart(const py::array& array, const char* name, const std::vector<NamedArray>& inputs) {
+  for (const NamedArray& input : inputs) {
+    if (Overlap(array, *input.array)) {
+      FailValue(name, std::string("memory apart from ") + input.name, std::string("an array that overlaps ") + input.name);
+    }
+  }
+}
+
+py::array Output(py::handle out, const py::array& x, const py::array& may_be, const std::vector<NamedArray>& inputs) {
+  const std::vector<std::size_t> order = MemoryOrder(ViewOf(x));
+  const std::vector<py::ssize_t> strides = DenseStrides(x, order);
+  if (out.is_none()) return py::array(x.dtype(), std::vector<py::ssize_t>(x.shape(), x.shape() + x.ndim()), strides);
+  if (!IsArray(out)) FailType("out", "a NumPy array", TypeOf(out));
+  RefuseMasked(out, "out");
+  py::array array = py::reinterpret_borrow<py::array>(out);
+  DTypeOf(array, "out");
+  RequireLike(array, "out", x, "x");
+  if (!array.writeable()) FailValue("out", "a writeable array", "a read-only one");
+  if (array.size() > 0 && !HasOrder(array, order)) {
+    FailValue("out", "x's memory order, such as strides " + StridesOf(strides), "strides " + Repr(array.attr("strides")));
+  }
+  for (const NamedArray& input : inputs) {
+    if (input.array == &may_be && SameView(array, may_be)) continue;
+    RequireApart(array, "out", {input});
+  }
+  return array;
+}
+
+}  // namespace batchnorm::bindings

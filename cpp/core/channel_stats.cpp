@@ -1,0 +1,85 @@
+#include "core/channel_stats.h"
+
+#include <limits>
+#include <stdexcept>
+
+namespace batchnorm {
+
+void MergeMoments(std::size_t channels, double count_a, Moments a, double count_b, Moments b) {
+  if (count_b == 0) return;
+  const double weight = count_b / (count_a + count_b);
+  for (std::size_t c = 0; c < channels; ++c) {
+    if (count_a == 0) a.origin[c] = b.origin[c];
+    const double delta = (b.origin[c] - a.origin[c]) + (b.offset[c] - a.offset[c]);
+    a.offset[c] += delta * weight;
+    a.m2[c] += b.m2[c] + delta * delta * (count_a * weight);
+  }
+}
+
+template <class T>
+void MergeBlock(std::size_t channels, double count_a, Moments a, double count, T* pivot, const double* sum,
+                const double* sum2) {
+  const double per_value = 1 / count, weight = count / (count_a + count);
+  for (std::size_t c = 0; c < channels; ++c) {
+    const double p = static_cast<double>(pivot[c]);
+    const double shift = sum[c] * per_value;
+    const double m2 = sum2[c] - sum[c] * shift;
+    if (count_a == 0) {
+      a.origin[c] = p;
+      a.offset[c] = a.m2[c] = 0;
+    }
+    const double delta = (p - a.origin[c]) + (shift - a.offset[c]);
+    a.offset[c] += delta * weight;
+    a.m2[c] += (m2 < 0 ? 0 : m2) + delta * delta * (count_a * weight);
+    pivot[c] = static_cast<T>(p + shift);
+  }
+}
+
+template <class T>
+bool Recenter(std::size_t channels, double count, T* pivot, const double* sum, const double* sum2) {
+  bool moved = false;
+  for (std::size_t c = 0; c < channels; ++c) {
+    if (sum[c] * sum[c] > 0.5 * count * sum2[c]) {
+      const T mean = static_cast<T>(static_cast<double>(pivot[c]) + sum[c] / count);
+      moved = moved || mean != pivot[c];
+      pivot[c] = mean;
+    }
+  }
+  return moved;
+}
+
+template void MergeBlock(std::size_t, double, Moments, double, float*, const double*, const double*);
+template void MergeBlock(std::size_t, double, Moments, double, double*, const double*, const double*);
+template bool Recenter(std::size_t, double, float*, const double*, const double*);
+template bool Recenter(std::size_t, double, double*, const double*, const double*);
+
+void MergeStats(std::size_t channels, std::int64_t* count_a, double* mean_a, double* m2_a, const std::int64_t* count_b,
+                const double* mean_b, const double* m2_b) {
+  constexpr std::int64_t kMost = std::numeric_limits<std::int64_t>::max();
+  for (std::size_t c = 0; c < channels; ++c) {
+    if (count_b[c] > kMost - count_a[c]) throw std::overflow_error("count: the sum passes 2**63 - 1");
+  }
+  for (std::size_t c = 0; c < channels; ++c) {
+    if (count_b[c] == 0) continue;
+    if (count_a[c] == 0) {
+      mean_a[c] = mean_b[c];
+      m2_a[c] = m2_b[c];
+    } else {
+      double offset = 0, offset_b = 0, m2 = m2_b[c], origin_b = mean_b[c];
+      MergeMoments(1, static_cast<double>(count_a[c]), {mean_a + c, &offset, m2_a + c}, static_cast<double>(count_b[c]),
+                   {&origin_b, &offset_b, &m2});
+      mean_a[c] += offset;
+    }
+    count_a[c] += count_b[c];
+  }
+}
+
+void RunningStats::Update(std::size_t channel, std::int64_t count, double batch_mean, double batch_m2) const {
+  if (count == 0) return;
+  mean.Set(channel, (1 - momentum) * mean.Get(channel) + momentum * batch_mean);
+  const std::int64_t degrees = unbiased ? count - 1 : count;
+  if (degrees == 0) return;
+  var.Set(channel, (1 - momentum) * var.Get(channel) + momentum * (batch_m2 / static_cast<double>(degrees)));
+}
+
+}  // namespace batchnorm

@@ -1,0 +1,59 @@
+// Statistics of a channel as (count, mean, m2), m2 the sum of squared deviations from the mean, and how they merge.
+//
+// The law that everything rests on (Chan, Golub and LeVeque 1979): with delta = mean_b - mean_a and n = n_a + n_b,
+//     mean = mean_a + delta * n_b / n
+//     m2   = m2_a + m2_b + delta^2 * n_a * n_b / n
+// holds for any partition of the values; it never subtracts two large sums, so nothing cancels.
+//
+// While values stream in, a mean is kept as origin + offset. The origin is a value near the data and never changes;
+// the offset is small, so that thousands of merges lose nothing that one rounding of the mean would keep.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "core/types.h"
+
+namespace batchnorm {
+
+// One array per field, one value per channel.
+struct Moments {
+  double* origin;
+  double* offset;
+  double* m2;
+
+  static constexpr std::size_t kFields = 3;
+  // The fields of n channels in one stretch of memory.
+  static Moments In(double* memory, std::size_t n) { return {memory, memory + n, memory + 2 * n}; }
+};
+
+// a (of count_a values a channel) takes in b (of count_b).
+void MergeMoments(std::size_t channels, double count_a, Moments a, double count_b, Moments b);
+
+// a takes in one block, whose sums about `pivot` are sum and sum2, and the pivot moves to the block's mean.
+template <class T>
+void MergeBlock(std::size_t channels, double count_a, Moments a, double count, T* pivot, const double* sum,
+                const double* sum2);
+
+// Moves each pivot that lies more than a standard deviation from the mean of the block to that mean, and tells whether
+// any moved: the sums should then be taken again, because sum2 - sum^2 / n would cancel.
+template <class T>
+bool Recenter(std::size_t channels, double count, T* pivot, const double* sum, const double* sum2);
+
+// Public statistics: count is a number per channel. Merges b into a.
+// std::overflow_error, and nothing is written, where a count would pass 2^63 - 1.
+void MergeStats(std::size_t channels, std::int64_t* count_a, double* mean_a, double* m2_a, const std::int64_t* count_b,
+                const double* mean_b, const double* m2_b);
+
+// What a new batch does to running statistics.
+struct RunningStats {
+  ChannelVector mean, var;
+  double momentum;  // weight of the new value
+  bool unbiased;    // the running variance takes m2 / (count - 1)
+
+  // running = (1 - momentum) * running + momentum * batch. A channel without values stays; so does the variance where
+  // the unbiased one of a single value would be needed.
+  void Update(std::size_t channel, std::int64_t count, double batch_mean, double batch_m2) const;
+};
+
+}  // namespace batchnorm

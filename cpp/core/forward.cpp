@@ -1,0 +1,116 @@
+#include <cmath>
+#include <limits>
+
+#include "core/affine.h"
+#include "core/batch_norm.h"
+#include "core/moments.h"
+#include "dispatch/dispatch.h"
+
+namespace batchnorm {
+
+double ReciprocalStd(double var, double eps) { return var + eps == 0 ? 0 : 1 / std::sqrt(var + eps); }
+
+std::int64_t CountOf(const ArrayView& x, std::size_t axis) {
+  std::int64_t count = 1;
+  for (std::size_t a = 0; a < x.ndim; ++a) count *= a == axis ? 1 : x.extents[a];
+  return count;
+}
+
+namespace {
+
+template <class AffineAt>
+void MapAffine(const ArrayView& in, const ArrayView& out, std::size_t axis, int threads, AffineAt affine) {
+  const Layout layout = LayoutOf(in, axis);
+  if (layout.Values() == 0) return;
+  const KernelTable& table = ActiveKernels();
+  Visit(in.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    const Operand<T> source(in, layout), target(out, layout);
+    const Plan plan(layout, source);
+    const std::size_t bytes = layout.Values() * sizeof(T);
+    const StoreKind store = StoreFor(bytes, in.data == out.data);
+    RunMap(plan, ThreadsFor(bytes, threads),
+           AffineMapper<T, AffineAt>(plan, KernelsOf(table, zero), source, target, store, affine));
+  });
+}
+
+}  // namespace
+
+void ChannelStatistics(const ArrayView& x, std::size_t axis, int threads, double* mean, double* m2) {
+  const Layout layout = LayoutOf(x, axis);
+  if (layout.ValuesPerChannel() == 0) {
+    std::fill_n(mean, layout.channels, std::numeric_limits<double>::quiet_NaN());
+    std::fill_n(m2, layout.channels, 0.0);
+  }
+  if (layout.Values() == 0) return;
+  const KernelTable& table = ActiveKernels();
+  Visit(x.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    const Operand<T> source(x, layout);
+    const Plan plan(layout, source);
+    RunSweeps(
+        plan, ThreadsFor(layout.Values() * sizeof(T), threads), Moments::kFields,
+        MomentReducer<T>(plan, KernelsOf(table, zero), source, Precision::kWide),
+        [&](std::size_t group, double* partials) {
+          const Moments total = MergeChunks(plan, group, partials);
+          const std::size_t first = plan.FirstChannel(group);
+          for (std::size_t c = 0; c < plan.Channels(group); ++c) {
+            mean[first + c] = total.origin[c] + total.offset[c];
+            m2[first + c] = total.m2[c];
+          }
+        },
+        [](std::size_t, std::size_t, const double*, Scratch&) {});
+  });
+}
+
+void TrainForward(const ArrayView& x, const ArrayView& y, std::size_t axis, const AffineTransform& affine, double eps,
+                  const RunningStats* running, int threads, double* mean, double* rstd, double* var) {
+  const Layout layout = LayoutOf(x, axis);
+  const std::int64_t count = CountOf(x, axis);
+  if (count == 0) {
+    for (double* field : {mean, rstd, var}) std::fill_n(field, layout.channels, std::numeric_limits<double>::quiet_NaN());
+  }
+  if (layout.Values() == 0) return;
+  const KernelTable& table = ActiveKernels();
+  const auto affine_at = [&](std::size_t c) {
+    return ChannelAffine{mean[c], affine.weight.GetOr(c, 1) * rstd[c], affine.bias.GetOr(c, 0)};
+  };
+  Visit(x.dtype, [&](auto zero) {
+    using T = decltype(zero);
+    const Operand<T> source(x, layout), target(y, layout);
+    const Plan plan(layout, source);
+    const std::size_t bytes = layout.Values() * sizeof(T);
+    const StoreKind store = StoreFor(bytes, x.data == y.data);
+    RunSweeps(
+        plan, ThreadsFor(bytes, threads), Moments::kFields,
+        MomentReducer<T>(plan, KernelsOf(table, zero), source, TrainingPrecision(layout)),
+        [&](std::size_t group, double* partials) {
+          const Moments total = MergeChunks(plan, group, partials);
+          const std::size_t first = plan.FirstChannel(group);
+          for (std::size_t i = 0; i < plan.Channels(group); ++i) {
+            const std::size_t c = first + i;
+            mean[c] = total.origin[i] + total.offset[i];
+            var[c] = total.m2[i] / static_cast<double>(count);
+            rstd[c] = ReciprocalStd(var[c], eps);
+            if (running) running->Update(c, count, mean[c], total.m2[i]);
+          }
+        },
+        AffineMapper<T, decltype(affine_at)>(plan, KernelsOf(table, zero), source, target, store, affine_at));
+  });
+}
+
+void InferenceForward(const ArrayView& x, const ArrayView& y, std::size_t axis, ChannelVector mean, ChannelVector var,
+                      const AffineTransform& affine, double eps, int threads) {
+  MapAffine(x, y, axis, threads, [&](std::size_t c) {
+    return ChannelAffine{mean.Get(c), affine.weight.GetOr(c, 1) * ReciprocalStd(var.Get(c), eps), affine.bias.GetOr(c, 0)};
+  });
+}
+
+void Denormalize(const ArrayView& y, const ArrayView& x, std::size_t axis, ChannelVector mean, ChannelVector var,
+                 const AffineTransform& affine, double eps, int threads) {
+  MapAffine(y, x, axis, threads, [&](std::size_t c) {
+    return ChannelAffine{affine.bias.GetOr(c, 0), std::sqrt(var.Get(c) + eps) / affine.weight.GetOr(c, 1), mean.Get(c)};
+  });
+}
+
+}  // namespace batchnorm

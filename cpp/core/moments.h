@@ -1,0 +1,105 @@
+// Moments of the channels of one chunk.
+#pragma once
+
+#include "core/channel_stats.h"
+#include "core/sweep.h"
+
+namespace batchnorm {
+
+// Note [Pivots]
+// A block takes its sums about a pivot inside the data: the first block of a chunk about its first value, a later one
+// about the mean of the block before. A pivot more than a standard deviation off the block's mean is moved there and the
+// block, now in cache, is taken again; so a jump in the data costs a block twice and no digit. A constant channel is its
+// own first pivot: every deviation is exactly 0.
+//
+// Note [Narrow range]
+// Squares of float lanes overflow at deviations of 1e19 and vanish at 1e-19. A block whose sums come near either is
+// taken again in float64 lanes.
+template <class T>
+class MomentReducer {
+ public:
+  MomentReducer(const Plan& plan, const Kernels<T>& kernels, const Operand<T>& x, Precision precision)
+      : plan_(plan), kernels_(KernelsFor(plan, kernels)), x_(x), precision_(precision) {}
+
+  // Fills Moments::In(partial, channels of the group).
+  void operator()(std::size_t group, std::size_t chunk, double* partial, Scratch& scratch) const {
+    const std::size_t first = plan_.FirstChannel(group), channels = plan_.Channels(group);
+    const Moments all = Moments::In(partial, channels);
+    T* pivots = scratch.Get<T>(Scratch::kPivot, channels);
+    ColumnParameters<T> columns(plan_, group, 1, scratch, Scratch::kColumns);
+    BlockSums sums(plan_, group, scratch);
+    double before = 0;
+    std::size_t position = static_cast<std::size_t>(-1);
+    double seen = 0;
+    plan_.ForEachBlock(group, chunk, [&](const Block& block) {
+      if (block.first != position) {  // planar: the channels of a group share their positions
+        position = block.first;
+        before = seen;
+        seen += static_cast<double>(block.positions * plan_.inner());
+      }
+      const std::size_t c = block.channel - first;
+      const Moments moments = {all.origin + c, all.offset + c, all.m2 + c};
+      const Tile<const T> tile = x_.Read(block, scratch, Scratch::kX);
+      if (before == 0) {
+        for (std::size_t i = 0; i < block.channels; ++i) pivots[c + i] = tile.data[i * plan_.inner()];
+      }
+      const double count = seen - before;
+      TakeSums(block, tile, count, pivots + c, columns, sums);
+      MergeBlock(block.channels, before, moments, count, pivots + c, sums.first(), sums.second());
+    });
+  }
+
+ private:
+  void TakeSums(const Block& block, Tile<const T> tile, double count, T* pivot, ColumnParameters<T>& columns,
+                BlockSums& sums) const {
+    constexpr int kMostTries = 3;  // a pivot that is off by rounding alone needs a third
+    Precision precision = precision_;
+    for (int attempt = 1;; ++attempt) {
+      const T* pivot_columns = pivot;
+      if (plan_.walk() == WalkKind::kRows) {
+        columns.Fill(0, [pivot](std::size_t c) { return pivot[c]; });
+        pivot_columns = columns.At(0, block);
+      }
+      kernels_.moments[static_cast<std::size_t>(precision)](tile, pivot_columns, sums.first_columns(),
+                                                            sums.second_columns());
+      sums.Fold(block);
+      if (precision == Precision::kNarrow && OutOfRange(block.channels, sums)) {
+        precision = Precision::kWide;
+        --attempt;
+      } else if (attempt == kMostTries || !Recenter(block.channels, count, pivot, sums.first(), sums.second())) {
+        return;
+      }
+    }
+  }
+
+  // Note [Narrow range]
+  static bool OutOfRange(std::size_t channels, const BlockSums& sums) {
+    if (sizeof(T) == sizeof(double)) return false;
+    bool out = false;
+    for (std::size_t c = 0; c < channels; ++c) {
+      const double s = sums.first()[c], q = sums.second()[c];
+      out = out || !(q < 1e34) || (q < 1e-26 && (s != 0 || q != 0));
+    }
+    return out;
+  }
+
+  const Plan& plan_;
+  const WalkKernels<T>& kernels_;
+  const Operand<T>& x_;
+  Precision precision_;
+};
+
+// Merges the chunks of a group, in their order, into the first.
+inline Moments MergeChunks(const Plan& plan, std::size_t group, double* partials) {
+  const std::size_t channels = plan.Channels(group);
+  const Moments total = Moments::In(partials, channels);
+  double count = static_cast<double>(plan.Values(0));
+  for (std::size_t k = 1; k < plan.chunks(); ++k) {
+    const double more = static_cast<double>(plan.Values(k));
+    MergeMoments(channels, count, total, more, Moments::In(partials + k * Moments::kFields * channels, channels));
+    count += more;
+  }
+  return total;
+}
+
+}  // namespace batchnorm

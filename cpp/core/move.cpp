@@ -1,0 +1,42 @@
+#include "core/move.h"
+
+#include <algorithm>
+#include <atomic>
+
+#include "core/parallel.h"
+#include "dispatch/dispatch.h"
+
+namespace batchnorm {
+
+double MoveBytes(MoveKind kind, StoreKind store, const void* a_bytes, const void* b_bytes, void* out_bytes,
+                 std::size_t bytes, int threads) {
+  constexpr std::size_t kPart = std::size_t{1} << 18;  // floats: 1 MB, so that workers balance
+  const MoveKernels& kernels = ActiveKernels().move;
+  const std::size_t n = bytes / sizeof(float), s = static_cast<std::size_t>(store);
+  const auto* a = static_cast<const float*>(a_bytes);
+  const auto* b = static_cast<const float*>(b_bytes);
+  auto* out = static_cast<float*>(out_bytes);
+  std::atomic<float> total{0};
+  ParallelFor((n + kPart - 1) / kPart, threads, [&](std::size_t task, Scratch&) {
+    const std::size_t i = task * kPart, length = std::min(kPart, n - i);
+    float sum = 0;
+    switch (kind) {
+      case MoveKind::kRead1:
+        sum = kernels.read1(a + i, length);
+        break;
+      case MoveKind::kCopy:
+        kernels.copy[s](a + i, out + i, length);
+        break;
+      case MoveKind::kRead2:
+        sum = kernels.read2(a + i, b + i, length);
+        break;
+      case MoveKind::kRead2Write1:
+        kernels.read2write1[s](a + i, b + i, out + i, length);
+        break;
+    }
+    total = sum;  // any part's sum shows that the reading took place
+  });
+  return static_cast<double>(total);
+}
+
+}  // namespace batchnorm

@@ -1,0 +1,103 @@
+#include "core/plan.h"
+
+#include <numeric>
+
+#include "dispatch/cpu.h"
+
+namespace batchnorm {
+namespace {
+
+constexpr std::size_t kTileElements = 16384;  // 64 KB of float32: a block that is taken twice is read from L2
+constexpr std::size_t kRowsTileElements = 65536;  // column sums are folded once a block, so blocks are longer here
+constexpr std::size_t kLeastRows = 64;            // likewise
+constexpr std::size_t kMostColumns = 1024;        // parameters and sums of one tile stay in L1 and L2
+constexpr std::size_t kLanesMultiple = 16;        // float32 lanes of the widest vector
+constexpr std::size_t kLeastColumns = 64;
+constexpr std::size_t kShortRun = 32;             // shorter runs are gathered: a kernel call would cost more
+constexpr std::size_t kTasks = 256;               // enough for 64 threads to balance
+constexpr std::size_t kMostChunks = 128;
+constexpr std::size_t kChunkElements = 65536;
+constexpr std::size_t kGroupElements = 16384;     // small channels are taken together
+constexpr std::size_t kPartialBytes = 24;         // of one channel in one chunk
+
+std::size_t CeilDiv(std::size_t a, std::size_t b) { return (a + b - 1) / b; }
+std::size_t RoundUp(std::size_t a, std::size_t multiple) { return CeilDiv(a, multiple) * multiple; }
+
+// Positions in one row of a tile, so that few channels fill vectors: 30 channels make rows of 240, 3 make 96.
+std::size_t Repeat(std::size_t columns) {
+  const bool full = columns % kLanesMultiple == 0 || columns > 4 * kLeastColumns;
+  if (full && columns >= kLeastColumns) return 1;
+  const std::size_t step = kLanesMultiple / std::gcd(columns, kLanesMultiple);
+  return RoundUp(CeilDiv(kLeastColumns, columns), step);
+}
+
+}  // namespace
+
+template <class T>
+Plan::Plan(const Layout& layout, const Operand<T>& x)
+    : walk_(layout.walk), positions_(layout.positions), channels_(layout.channels), inner_(layout.inner) {
+  run_ = x.DirectRun();
+  std::size_t tile_positions, quantum;
+  if (walk_ == WalkKind::kPlanar) {
+    if (run_ < std::min(kShortRun, positions_)) run_ = 0;
+    group_channels_ = std::clamp<std::size_t>(kGroupElements / std::max<std::size_t>(1, positions_), 1, channels_);
+    tile_positions = kTileElements;
+    quantum = kLanesMultiple;
+  } else {
+    const std::size_t most = std::max<std::size_t>(1, kMostColumns / inner_);
+    const std::size_t step = kLanesMultiple / std::gcd(inner_, kLanesMultiple);
+    group_channels_ = channels_ <= most ? channels_ : std::min(channels_, RoundUp(CeilDiv(channels_, CeilDiv(channels_, most)), step));
+    if (group_channels_ == channels_) repeat_ = Repeat(channels_ * inner_);
+    const std::size_t columns = Columns(group_channels_);
+    tile_positions = std::max(kLeastRows, kRowsTileElements / columns) * repeat_;
+    quantum = kLanesMultiple * repeat_;
+    // A row of a tile may hold several positions only where they touch.
+    const std::size_t least = repeat_ > 1 ? tile_positions / 8 : kLanesMultiple / 2;
+    if (run_ < std::min(least, positions_) || (repeat_ > 1 && !x.DensePositions())) run_ = 0;
+  }
+  groups_ = CeilDiv(channels_, group_channels_);
+
+  // Where x can't be read in runs, blocks are gathered, and then the whole of it is one run.
+  const bool gathered = run_ == 0;
+  if (gathered) run_ = positions_;
+  pieces_ = CeilDiv(run_, tile_positions);
+  piece_ = RoundUp(CeilDiv(run_, pieces_), quantum);
+  pieces_ = CeilDiv(run_, piece_);
+  if (walk_ == WalkKind::kPlanar && pieces_ == 1 && !gathered) {
+    tile_runs_ = std::max<std::size_t>(1, kTileElements / run_);
+    runs_at_one_stride_ = x.RunsAtOneStride();
+  }
+
+  const std::size_t units = positions_ / run_ * pieces_;
+  const std::size_t values = layout.ValuesPerChannel();
+  const std::size_t most_memory = std::max<std::size_t>(std::size_t{1} << 20, values * channels_ * sizeof(T) / 64);
+  chunks_ = std::min({CeilDiv(kTasks, groups_), kMostChunks, units, most_memory / (channels_ * kPartialBytes),
+                      values * group_channels_ / kChunkElements});
+  chunks_ = std::max<std::size_t>(1, chunks_);
+  chunk_units_ = units / chunks_;
+  longer_chunks_ = units % chunks_;
+}
+
+template Plan::Plan(const Layout&, const Operand<float>&);
+template Plan::Plan(const Layout&, const Operand<double>&);
+
+std::size_t Plan::Values(std::size_t chunk) const {
+  return (Position(Unit(chunk + 1)) - Position(Unit(chunk))) * inner_;
+}
+
+Precision TrainingPrecision(const Layout& layout) {
+  constexpr std::size_t kFewValues = 64;
+  return layout.ValuesPerChannel() < kFewValues ? Precision::kWide : Precision::kNarrow;
+}
+
+StoreKind StoreFor(std::size_t output_bytes, bool in_place) {
+  static const std::size_t cache = LastLevelCacheBytes();
+  return !in_place && cache > 0 && output_bytes > cache ? StoreKind::kStream : StoreKind::kPlain;
+}
+
+int ThreadsFor(std::size_t bytes, int threads) {
+  constexpr std::size_t kLeastBytes = 65536;  // below this, waking a thread costs more than it saves
+  return static_cast<int>(std::clamp<std::size_t>(bytes / kLeastBytes, 1, static_cast<std::size_t>(threads)));
+}
+
+}  // namespace batchnorm

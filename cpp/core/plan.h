@@ -1,0 +1,92 @@
+// From a layout to a partition: which blocks there are, and in which order their sums are merged.
+//
+// Note [Fixed partition]
+// Channels are cut into groups, the positions of a group into chunks, a chunk into blocks. All of it depends on the
+// shape, the element type and the memory order of x alone, so any number of threads gives the same bits: threads only
+// choose which of them takes a (group, chunk), and in which order.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+
+#include "core/view.h"
+
+namespace batchnorm {
+
+class Plan {
+ public:
+  template <class T>
+  Plan(const Layout& layout, const Operand<T>& x);
+
+  std::size_t groups() const { return groups_; }
+  std::size_t chunks() const { return chunks_; }
+  WalkKind walk() const { return walk_; }
+  std::size_t channels() const { return channels_; }
+
+  std::size_t FirstChannel(std::size_t group) const { return std::min(channels_, group * group_channels_); }
+  std::size_t Channels(std::size_t group) const { return FirstChannel(group + 1) - FirstChannel(group); }
+  // Columns that a kernel sees of that many channels, at most: one per channel when planar.
+  std::size_t Columns(std::size_t channels) const { return channels * inner_ * repeat_; }
+  std::size_t inner() const { return inner_; }
+
+  // Values per channel in a chunk.
+  std::size_t Values(std::size_t chunk) const;
+
+  // Calls body(block) for the blocks of a chunk, in order of position.
+  template <class Body>
+  void ForEachBlock(std::size_t group, std::size_t chunk, Body body) const;
+
+ private:
+  std::size_t Unit(std::size_t chunk) const { return chunk_units_ * chunk + std::min(chunk, longer_chunks_); }
+  std::size_t Position(std::size_t unit) const {
+    return std::min(positions_, unit / pieces_ * run_ + std::min(run_, unit % pieces_ * piece_));
+  }
+  template <class Body>
+  void EmitBlock(std::size_t group, std::size_t first, std::size_t end, Body body) const;
+
+  WalkKind walk_;
+  std::size_t positions_, channels_, inner_;
+  std::size_t groups_, group_channels_;
+  std::size_t repeat_ = 1;         // positions in one row of a tile (kRows)
+  std::size_t run_;                // positions that a tile may take without crossing a gap
+  std::size_t pieces_, piece_;     // a run is cut into pieces of this many positions, the last one shorter
+  std::size_t tile_runs_ = 1;      // runs in one tile (kPlanar, where a run is one piece)
+  std::size_t runs_at_one_stride_ = 1;
+  std::size_t chunks_, chunk_units_, longer_chunks_;  // the first longer_chunks_ have one unit more
+};
+
+template <class Body>
+void Plan::ForEachBlock(std::size_t group, std::size_t chunk, Body body) const {
+  const std::size_t end = Unit(chunk + 1);
+  for (std::size_t unit = Unit(chunk); unit < end;) {
+    std::size_t next = unit + 1;
+    if (tile_runs_ > 1) next = unit + std::min({tile_runs_, end - unit, runs_at_one_stride_ - unit % runs_at_one_stride_});
+    EmitBlock(group, Position(unit), Position(next), body);
+    unit = next;
+  }
+}
+
+template <class Body>
+void Plan::EmitBlock(std::size_t group, std::size_t first, std::size_t end, Body body) const {
+  const std::size_t channel = FirstChannel(group), channels = Channels(group), n = end - first;
+  if (walk_ == WalkKind::kPlanar) {
+    const std::size_t cols = std::min(n, run_);
+    for (std::size_t c = channel; c < channel + channels; ++c) body(Block{first, n, c, 1, n / cols, cols});
+    return;
+  }
+  const std::size_t cols = channels * inner_, rows = n / repeat_, rest = n % repeat_;
+  if (rows > 0) body(Block{first, n - rest, channel, channels, rows, repeat_ * cols});
+  if (rest > 0) body(Block{end - rest, rest, channel, channels, 1, rest * cols});
+}
+
+// The lanes of a training call's sums. Narrow ones are up to twice as fast in cache; their roundings average out, but not
+// over a few values.
+Precision TrainingPrecision(const Layout& layout);
+
+// How a call writes its output: past the caches where the output is larger than the last of them, and isn't x.
+StoreKind StoreFor(std::size_t output_bytes, bool in_place);
+
+// Fewer threads than asked for where there is too little to do.
+int ThreadsFor(std::size_t bytes, int threads);
+
+}  // namespace batchnorm

@@ -1,0 +1,127 @@
+// The order of work that every job shares: sums over the blocks, their merge, then a map over the same blocks.
+#pragma once
+
+#include <algorithm>
+#include <vector>
+
+#include "core/parallel.h"
+#include "core/plan.h"
+
+namespace batchnorm {
+
+// Calls, on some thread each,
+//     reduce(group, chunk, partial, scratch)   for every chunk; partial takes `fields` float64 per channel of the group
+//     finish(group, partials)                  then; the chunks' partials of the group, one after the other
+//     map(group, chunk, partials, scratch)     then, for every chunk, with what finish left in the partials
+// Group by group where there are groups for every thread: what the reduction read may then still be in cache when the
+// map reads it again. Otherwise step by step, every step over all chunks.
+template <class Reduce, class Finish, class Map>
+void RunSweeps(const Plan& plan, int threads, std::size_t fields, Reduce reduce, Finish finish, Map map) {
+  const std::size_t groups = plan.groups(), chunks = plan.chunks();
+  if (chunks == 1 || groups >= 4 * static_cast<std::size_t>(threads)) {
+    ParallelFor(groups, threads, [&](std::size_t group, Scratch& scratch) {
+      const std::size_t size = fields * plan.Channels(group);
+      double* partials = scratch.Get<double>(Scratch::kState, size * chunks);
+      for (std::size_t k = 0; k < chunks; ++k) reduce(group, k, partials + k * size, scratch);
+      finish(group, partials);
+      for (std::size_t k = 0; k < chunks; ++k) map(group, k, partials, scratch);
+    });
+    return;
+  }
+  std::vector<double> memory(fields * chunks * plan.channels());
+  const auto partials_of = [&](std::size_t group) { return memory.data() + fields * chunks * plan.FirstChannel(group); };
+  ParallelFor(groups * chunks, threads, [&](std::size_t task, Scratch& scratch) {
+    const std::size_t group = task / chunks, k = task % chunks;
+    reduce(group, k, partials_of(group) + k * fields * plan.Channels(group), scratch);
+  });
+  ParallelFor(groups, threads, [&](std::size_t group, Scratch&) { finish(group, partials_of(group)); });
+  ParallelFor(groups * chunks, threads, [&](std::size_t task, Scratch& scratch) {
+    const std::size_t group = task / chunks;
+    map(group, task % chunks, partials_of(group), scratch);
+  });
+}
+
+// Likewise without sums.
+template <class Map>
+void RunMap(const Plan& plan, int threads, Map map) {
+  const std::size_t chunks = plan.chunks();
+  ParallelFor(plan.groups() * chunks, threads,
+              [&](std::size_t task, Scratch& scratch) { map(task / chunks, task % chunks, nullptr, scratch); });
+}
+
+// Per-channel values as a kernel wants them: for rows, repeated for every column of its channel.
+template <class T>
+class ColumnParameters {
+ public:
+  // Room for `fields` parameters of the group's channels.
+  ColumnParameters(const Plan& plan, std::size_t group, std::size_t fields, Scratch& scratch, Scratch::Slot slot)
+      : first_(plan.FirstChannel(group)),
+        channels_(plan.Channels(group)),
+        planar_(plan.walk() == WalkKind::kPlanar),
+        inner_(plan.inner()),
+        columns_(plan.Columns(channels_)),
+        data_(scratch.Get<T>(slot, fields * columns_)) {}
+
+  // values(c) for the group's channels, c counted from its first.
+  template <class Values>
+  void Fill(std::size_t field, Values values) {
+    T* columns = data_ + field * columns_;
+    const std::size_t once = channels_ * inner_;
+    for (std::size_t c = 0; c < channels_; ++c) std::fill_n(columns + c * inner_, inner_, static_cast<T>(values(c)));
+    for (std::size_t j = once; j < columns_; ++j) columns[j] = columns[j - once];
+  }
+
+  // As the kernel of this block reads them.
+  T* At(std::size_t field, const Block& block) const {
+    return data_ + field * columns_ + (planar_ ? block.channel - first_ : 0);
+  }
+
+ private:
+  std::size_t first_, channels_;
+  bool planar_;
+  std::size_t inner_, columns_;
+  T* data_;
+};
+
+// Sums of a block: a kernel gives one per column, and they are folded to one per channel.
+class BlockSums {
+ public:
+  BlockSums(const Plan& plan, std::size_t group, Scratch& scratch)
+      : planar_(plan.walk() == WalkKind::kPlanar),
+        inner_(plan.inner()),
+        columns_(plan.Columns(plan.Channels(group))),
+        data_(scratch.Get<double>(Scratch::kSums, 4 * columns_)) {}
+
+  double* first_columns() { return data_; }
+  double* second_columns() { return data_ + columns_; }
+
+  // Sums per channel of the block, after Fold.
+  const double* first() const { return data_ + (planar_ ? 0 : 2 * columns_); }
+  const double* second() const { return first() + columns_; }
+
+  void Fold(const Block& block) {
+    if (planar_) return;
+    for (std::size_t side = 0; side < 2; ++side) Fold(block, data_ + side * columns_, data_ + (2 + side) * columns_);
+  }
+
+ private:
+  void Fold(const Block& block, const double* columns, double* channels) const {
+    std::fill_n(channels, block.channels, 0.0);
+    for (std::size_t j = 0; j < block.cols;) {
+      for (std::size_t c = 0; c < block.channels; ++c) {
+        for (std::size_t i = 0; i < inner_; ++i) channels[c] += columns[j++];
+      }
+    }
+  }
+
+  bool planar_;
+  std::size_t inner_, columns_;
+  double* data_;
+};
+
+template <class T>
+const WalkKernels<T>& KernelsFor(const Plan& plan, const Kernels<T>& kernels) {
+  return plan.walk() == WalkKind::kPlanar ? kernels.planar : kernels.rows;
+}
+
+}  // namespace batchnorm

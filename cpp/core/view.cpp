@@ -1,0 +1,245 @@
+#include "core/view.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdlib>
+
+namespace batchnorm {
+namespace {
+
+// Rows of short planes stream contiguously where plane by plane would stop at every plane; long planes need no column
+// sums. The two cross between 14 x 14 and 28 x 28.
+constexpr std::size_t kLongestInner = 256;
+
+std::size_t Extent(const ArrayView& x, std::size_t axis) { return static_cast<std::size_t>(x.extents[axis]); }
+
+// Joins neighbours that are one stretch of memory. An empty result stands for one element.
+std::vector<Axis> Merge(const std::vector<Axis>& axes, std::ptrdiff_t unit) {
+  std::vector<Axis> merged;
+  for (const Axis& a : axes) {
+    if (a.extent == 1) continue;
+    if (!merged.empty() && merged.back().stride == static_cast<std::ptrdiff_t>(a.extent) * a.stride) {
+      merged.back() = {merged.back().extent * a.extent, a.stride};
+    } else {
+      merged.push_back(a);
+    }
+  }
+  if (merged.empty()) merged.push_back({1, unit});
+  return merged;
+}
+
+std::vector<Axis> AxesOf(const ArrayView& x, const std::vector<std::size_t>& which) {
+  std::vector<Axis> axes;
+  axes.reserve(which.size() + 1);
+  for (std::size_t a : which) axes.push_back({Extent(x, a), x.strides[a]});
+  return axes;
+}
+
+bool IsOneRun(const std::vector<Axis>& merged, std::size_t item) {
+  return merged.size() == 1 && merged[0].stride == static_cast<std::ptrdiff_t>(item);
+}
+
+bool Aligned(const ArrayView& x, std::size_t item) {
+  std::size_t misaligned = reinterpret_cast<std::uintptr_t>(x.data) % item;
+  for (std::size_t a = 0; a < x.ndim; ++a) misaligned |= static_cast<std::size_t>(std::abs(x.strides[a])) % item;
+  return misaligned == 0;
+}
+
+// Calls body(address, stride, n) for each stretch of the elements [begin, begin + count) of nested axes.
+template <class Body>
+void WalkAxes(const std::vector<Axis>& axes, char* base, std::size_t begin, std::size_t count, Body body) {
+  const Axis inner = axes.back();
+  std::size_t i = begin % inner.extent;
+  std::size_t outer = begin / inner.extent;
+  while (count > 0) {
+    char* p = base + static_cast<std::ptrdiff_t>(i) * inner.stride;
+    std::size_t rest = outer;
+    for (std::size_t d = axes.size() - 1; d-- > 0;) {
+      p += static_cast<std::ptrdiff_t>(rest % axes[d].extent) * axes[d].stride;
+      rest /= axes[d].extent;
+    }
+    const std::size_t n = std::min(count, inner.extent - i);
+    body(p, inner.stride, n);
+    count -= n;
+    i = 0;
+    ++outer;
+  }
+}
+
+// memcpy element by element, because a strided view may be misaligned.
+template <class T>
+void GatherRun(const char* from, std::ptrdiff_t stride, std::size_t n, T* to) {
+  if (stride == static_cast<std::ptrdiff_t>(sizeof(T))) {
+    std::memcpy(to, from, n * sizeof(T));
+  } else {
+    for (std::size_t i = 0; i < n; ++i, from += stride) std::memcpy(to + i, from, sizeof(T));
+  }
+}
+
+template <class T>
+void ScatterRun(const T* from, char* to, std::ptrdiff_t stride, std::size_t n) {
+  if (stride == static_cast<std::ptrdiff_t>(sizeof(T))) {
+    std::memcpy(to, from, n * sizeof(T));
+  } else {
+    for (std::size_t i = 0; i < n; ++i, to += stride) std::memcpy(to, from + i, sizeof(T));
+  }
+}
+
+}  // namespace
+
+std::vector<std::size_t> MemoryOrder(const ArrayView& x) {
+  std::vector<std::size_t> order;
+  order.reserve(x.ndim);
+  for (std::size_t a = 0; a < x.ndim; ++a) {
+    // Insertion keeps the order of axes that strides don't tell apart.
+    std::size_t place = order.size();
+    for (std::size_t i = order.size(); i-- > 0;) {
+      const std::ptrdiff_t outer = std::abs(x.strides[order[i]]), mine = std::abs(x.strides[a]);
+      if (outer == 0 || mine == 0) continue;
+      if (outer >= mine) break;
+      place = i;
+    }
+    order.insert(order.begin() + static_cast<std::ptrdiff_t>(place), a);
+  }
+  return order;
+}
+
+Layout LayoutOf(const ArrayView& x, std::size_t channel_axis) {
+  Layout layout;
+  layout.channel_axis = channel_axis;
+  layout.channels = Extent(x, channel_axis);
+  bool inside = false;
+  for (std::size_t a : MemoryOrder(x)) {
+    if (a == channel_axis) {
+      inside = true;
+    } else if (Extent(x, a) != 1) {
+      (inside ? layout.inner_axes : layout.position_axes).push_back(a);
+      (inside ? layout.inner : layout.positions) *= Extent(x, a);
+    }
+  }
+  std::vector<Axis> columns = AxesOf(x, {channel_axis});
+  for (const Axis& a : AxesOf(x, layout.inner_axes)) columns.push_back(a);
+  const std::size_t item = ItemSize(x.dtype);
+  const bool channel_innermost = layout.inner_axes.empty();
+  const bool short_planes = layout.inner < kLongestInner && IsOneRun(Merge(columns, 0), item);
+  if (layout.channels > 1 && (channel_innermost || short_planes)) {
+    layout.walk = WalkKind::kRows;
+  } else {
+    for (std::size_t a : layout.inner_axes) layout.position_axes.push_back(a);
+    layout.positions *= layout.inner;
+    layout.inner_axes.clear();
+    layout.inner = 1;
+  }
+  return layout;
+}
+
+template <class T>
+Operand<T>::Operand(const ArrayView& array, const Layout& layout)
+    : data_(static_cast<char*>(array.data)),
+      walk_(layout.walk),
+      inner_(layout.inner),
+      row_elements_(walk_ == WalkKind::kRows ? layout.channels * layout.inner : 1),
+      row_bytes_(static_cast<std::ptrdiff_t>(row_elements_ * sizeof(T))),
+      channel_stride_(array.strides[layout.channel_axis]),
+      direct_columns_(Aligned(array, sizeof(T))),
+      positions_(Merge(AxesOf(array, layout.position_axes), row_bytes_)) {
+  if (walk_ == WalkKind::kPlanar) return;
+  std::vector<Axis> columns = {{layout.channels, channel_stride_}};
+  for (const Axis& a : AxesOf(array, layout.inner_axes)) columns.push_back(a);
+  direct_columns_ = direct_columns_ && IsOneRun(Merge(columns, sizeof(T)), sizeof(T));
+  elements_ = AxesOf(array, layout.position_axes);
+  elements_.insert(elements_.end(), columns.begin(), columns.end());
+  elements_ = Merge(elements_, sizeof(T));
+}
+
+template <class T>
+std::size_t Operand<T>::DirectRun() const {
+  const bool direct = direct_columns_ && (walk_ == WalkKind::kRows || DensePositions());
+  return direct ? positions_.back().extent : 0;
+}
+
+template <class T>
+bool Operand<T>::Direct(const Block& block, Tile<T>* tile) const {
+  const std::size_t run = DirectRun();
+  if (run == 0) return false;
+  const std::size_t start = block.first % run;
+  const bool within = start + block.positions <= run;
+  constexpr std::ptrdiff_t kItem = sizeof(T);
+  std::ptrdiff_t stride = static_cast<std::ptrdiff_t>(block.cols);
+  if (walk_ == WalkKind::kRows) {
+    if (!within) return false;
+    const bool position_per_row = block.rows == block.positions;
+    if (position_per_row) {
+      stride = positions_.back().stride / kItem;
+    } else if (!DensePositions() || block.channels * inner_ != row_elements_) {
+      return false;
+    }
+  } else if (!within) {
+    // Whole runs, one per row, at one stride.
+    if (start != 0 || block.cols != run || positions_.size() < 2) return false;
+    const Axis& outer = positions_[positions_.size() - 2];
+    if (block.first / run % outer.extent + block.rows > outer.extent) return false;
+    stride = outer.stride / kItem;
+  }
+  WalkAxes(positions_, data_, block.first, 1, [&](char* p, std::ptrdiff_t, std::size_t) {
+    p += static_cast<std::ptrdiff_t>(block.channel) * channel_stride_;
+    *tile = {reinterpret_cast<T*>(p), block.rows, block.cols, stride};
+  });
+  return true;
+}
+
+template <class T>
+template <class Body>
+void Operand<T>::ForEachRun(const Block& block, Body body) const {
+  if (walk_ == WalkKind::kPlanar) {
+    char* base = data_ + static_cast<std::ptrdiff_t>(block.channel) * channel_stride_;
+    WalkAxes(positions_, base, block.first, block.positions, body);
+    return;
+  }
+  const std::size_t cols = block.channels * inner_;
+  if (cols == row_elements_) {
+    WalkAxes(elements_, data_, block.first * cols, block.positions * cols, body);
+    return;
+  }
+  for (std::size_t p = block.first; p < block.first + block.positions; ++p) {
+    WalkAxes(elements_, data_, p * row_elements_ + block.channel * inner_, cols, body);
+  }
+}
+
+template <class T>
+Tile<const T> Operand<T>::Read(const Block& block, Scratch& scratch, Scratch::Slot slot) const {
+  Tile<T> tile;
+  if (!Direct(block, &tile)) {
+    T* to = scratch.Get<T>(slot, block.rows * block.cols);
+    tile = {to, block.rows, block.cols, static_cast<std::ptrdiff_t>(block.cols)};
+    ForEachRun(block, [&to](const char* p, std::ptrdiff_t stride, std::size_t n) {
+      GatherRun(p, stride, n, to);
+      to += n;
+    });
+  }
+  return {tile.data, tile.rows, tile.cols, tile.stride};
+}
+
+template <class T>
+Tile<T> Operand<T>::Write(const Block& block, Scratch& scratch) const {
+  Tile<T> tile;
+  if (Direct(block, &tile)) return tile;
+  T* to = scratch.Get<T>(Scratch::kOut, block.rows * block.cols);
+  return {to, block.rows, block.cols, static_cast<std::ptrdiff_t>(block.cols)};
+}
+
+template <class T>
+void Operand<T>::Commit(const Block& block, Tile<const T> tile) const {
+  Tile<T> direct;
+  if (Direct(block, &direct)) return;
+  const T* from = tile.data;
+  ForEachRun(block, [&from](char* p, std::ptrdiff_t stride, std::size_t n) {
+    ScatterRun(from, p, stride, n);
+    from += n;
+  });
+}
+
+template class Operand<float>;
+template class Operand<double>;
+
+}  // namespace batchnorm

@@ -1,0 +1,90 @@
+// Seeing an array as [positions, channels, inner], in the order in which x lies in memory.
+//
+// A *position* is one place of the batch and space, an *inner* place is one that lies closer together in memory than
+// the channels do. Which axes are which is decided by x alone (Layout); every operand of a call is then seen the same
+// way (Operand), and reads or writes tiles: directly where its memory allows, through scratch memory where it doesn't.
+#pragma once
+
+#include <cstddef>
+#include <vector>
+
+#include "core/parallel.h"
+#include "core/types.h"
+
+namespace batchnorm {
+
+enum class WalkKind {
+  kPlanar,  // a channel's run is long: positions are single elements of one channel, `inner` is 1
+  kRows,    // the channel changes along the run: a position is a row of channels * inner elements
+};
+
+struct Axis {
+  std::size_t extent;
+  std::ptrdiff_t stride;  // bytes
+};
+
+// The axes of x, from the outermost in memory to the innermost. Axes that x repeats (stride 0) keep their place.
+std::vector<std::size_t> MemoryOrder(const ArrayView& x);
+
+struct Layout {
+  WalkKind walk = WalkKind::kPlanar;
+  std::size_t channel_axis = 0;
+  std::vector<std::size_t> position_axes;  // outermost first
+  std::vector<std::size_t> inner_axes;     // kRows only
+  std::size_t positions = 1;
+  std::size_t channels = 1;
+  std::size_t inner = 1;
+
+  std::size_t ValuesPerChannel() const { return positions * inner; }
+  std::size_t Values() const { return ValuesPerChannel() * channels; }
+};
+
+Layout LayoutOf(const ArrayView& x, std::size_t channel_axis);
+
+// What a kernel is called on: `positions` positions from `first` on, of `channels` channels from `channel` on, shown to
+// it as rows x cols. Planar: one channel, rows * cols = positions. Rows: cols covers whole positions.
+struct Block {
+  std::size_t first;
+  std::size_t positions;
+  std::size_t channel;
+  std::size_t channels;
+  std::size_t rows;
+  std::size_t cols;
+};
+
+template <class T>
+class Operand {
+ public:
+  Operand(const ArrayView& array, const Layout& layout);
+
+  // The block's elements. They stay valid until the slot is used again.
+  Tile<const T> Read(const Block& block, Scratch& scratch, Scratch::Slot slot) const;
+
+  // Where to write the block's elements; Commit makes them take effect.
+  Tile<T> Write(const Block& block, Scratch& scratch) const;
+  void Commit(const Block& block, Tile<const T> tile) const;
+
+  // The length of the longest stretch of positions that one tile can show without copying; 0 if none.
+  std::size_t DirectRun() const;
+  // Whether positions follow each other without a gap, so that one row of a tile can hold several.
+  bool DensePositions() const { return positions_.back().stride == row_bytes_; }
+  // How many such stretches lie at one stride.
+  std::size_t RunsAtOneStride() const { return positions_.size() > 1 ? positions_[positions_.size() - 2].extent : 1; }
+
+ private:
+  bool Direct(const Block& block, Tile<T>* tile) const;
+  template <class Body>
+  void ForEachRun(const Block& block, Body body) const;
+
+  char* data_;
+  WalkKind walk_;
+  std::size_t inner_;
+  std::size_t row_elements_;       // of one position
+  std::ptrdiff_t row_bytes_;       // the same when dense
+  std::ptrdiff_t channel_stride_;  // bytes
+  bool direct_columns_;            // a position's elements are contiguous, and everything is aligned
+  std::vector<Axis> positions_;    // merged where memory allows, never empty
+  std::vector<Axis> elements_;     // kRows: positions and columns together, merged likewise
+};
+
+}  // namespace batchnorm

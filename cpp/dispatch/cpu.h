@@ -1,0 +1,21 @@
+// What this CPU can do. What the library should do with it is dispatch.h's business.
+#pragma once
+
+#include <cstddef>
+
+namespace batchnorm {
+
+struct CpuFeatures {
+  bool avx2 = false;    // x86-64-v3, and the system saves the registers
+  bool avx512 = false;  // x86-64-v4, likewise
+};
+
+CpuFeatures DetectCpu();
+
+// Bytes of the last-level data cache, or 0 where the system doesn't tell.
+std::size_t LastLevelCacheBytes();
+
+// Bytes of the largest cache that one core has for itself (L2), or a common value where the system doesn't tell.
+std::size_t CoreCacheBytes();
+
+}  // namespace batchnorm

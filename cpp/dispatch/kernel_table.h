@@ -1,0 +1,76 @@
+// The only door to the kernels: plain function pointers over plain data. This header is read by every ISA object, so it
+// holds no function (Note [ISA objects share no code] in cpp/README.md).
+#pragma once
+
+#include <cstddef>
+
+namespace batchnorm {
+
+// rows x cols elements: each row a contiguous run, `stride` elements (of any sign) from one row to the next.
+template <class T>
+struct Tile {
+  T* data;
+  std::size_t rows;
+  std::size_t cols;
+  std::ptrdiff_t stride;
+};
+
+// y = (x - center) * scale + shift. One value each when planar, one per column when walking rows.
+template <class T>
+struct AffineParameters {
+  const T* center;
+  const T* scale;
+  const T* shift;
+};
+
+// dx = ((dy - mean_dy) + (x - center) * slope) * scale. As above.
+template <class T>
+struct GradientParameters {
+  const T* mean_dy;
+  const T* center;
+  const T* slope;
+  const T* scale;
+};
+
+enum class StoreKind { kPlain, kStream };
+constexpr std::size_t kStoreKinds = 2;
+
+// Lanes that sums are taken in: those of the element type, which widen early, or float64 throughout.
+enum class Precision { kNarrow, kWide };
+constexpr std::size_t kPrecisions = 2;
+
+// One way of walking a tile. Planar: the whole tile is one channel, parameters and sums are one value. Rows: every
+// column has its own parameters and sums. Kernels are leaves: inputs may equal the output, other overlap not.
+template <class T>
+struct WalkKernels {
+  // sum = sum of (x - pivot), sum2 = sum of (x - pivot)^2
+  void (*moments[kPrecisions])(Tile<const T> x, const T* pivot, double* sum, double* sum2);
+  // sum_dy = sum of dy, sum_dy_x = sum of dy * (x - center)
+  void (*gradient_sums[kPrecisions])(Tile<const T> dy, Tile<const T> x, const T* center, double* sum_dy,
+                                     double* sum_dy_x);
+  void (*affine[kStoreKinds])(Tile<const T> x, AffineParameters<T> p, Tile<T> y);
+  void (*gradient[kStoreKinds])(Tile<const T> dy, Tile<const T> x, GradientParameters<T> p, Tile<T> dx);
+};
+
+template <class T>
+struct Kernels {
+  WalkKernels<T> planar;
+  WalkKernels<T> rows;
+};
+
+// What only moves bytes: the limit that a benchmark compares with.
+struct MoveKernels {
+  float (*read1)(const float* a, std::size_t n);
+  float (*read2)(const float* a, const float* b, std::size_t n);
+  void (*copy[kStoreKinds])(const float* a, float* out, std::size_t n);
+  void (*read2write1[kStoreKinds])(const float* a, const float* b, float* out, std::size_t n);
+};
+
+struct KernelTable {
+  const char* name;
+  Kernels<float> f32;
+  Kernels<double> f64;
+  MoveKernels move;
+};
+
+}  // namespace batchnorm

@@ -1,0 +1,28 @@
+// Normalization with given statistics.
+#pragma once
+
+#include "kernels/map-inl.h"
+
+namespace batchnorm::BATCHNORM_ISA {
+namespace {
+
+// y = (x - center) * scale + shift. Centred before it is scaled: right at any offset of the data.
+template <Walk W, class T>
+struct AffineMap {
+  Tile<const T> x;
+  Parameter<W, T> center, scale, shift;
+  template <class Lanes>
+  BATCHNORM_INLINE Vec<T> operator()(std::size_t r, std::size_t j, Lanes lanes) const {
+    const Vec<T> d = LoadAs<T>(Row(x, r) + j, lanes, Vec<T>{}) - center.At(j, lanes);
+    return MulAdd(d, scale.At(j, lanes), shift.At(j, lanes));
+  }
+};
+
+template <Walk W, StoreKind S, class T>
+void Affine(Tile<const T> x, AffineParameters<T> p, Tile<T> y) {
+  using P = Parameter<W, T>;
+  Map<S>(y, AffineMap<W, T>{x, P(p.center), P(p.scale), P(p.shift)});
+}
+
+}  // namespace
+}  // namespace batchnorm::BATCHNORM_ISA

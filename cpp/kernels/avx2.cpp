@@ -1,0 +1,3 @@
+#include "simd/avx2-inl.h"
+
+#include "kernels/table-inl.h"

@@ -1,0 +1,3 @@
+#include "simd/avx512-inl.h"
+
+#include "kernels/table-inl.h"

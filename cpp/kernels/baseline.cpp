@@ -1,0 +1,7 @@
+#if defined(__SSE2__) && (defined(__GNUC__) || defined(__clang__))
+#include "simd/sse2-inl.h"
+#else
+#include "simd/scalar-inl.h"
+#endif
+
+#include "kernels/table-inl.h"

@@ -1,0 +1,49 @@
+// The backward pass: two sums over (dy, x), then the gradient of x.
+#pragma once
+
+#include "kernels/map-inl.h"
+#include "kernels/reduce-inl.h"
+
+namespace batchnorm::BATCHNORM_ISA {
+namespace {
+
+// u = dy, v = x - center
+template <Walk W, class T, class Acc>
+struct GradientTerm {
+  Tile<const T> dy, x;
+  Parameter<W, T, Acc> center;
+  template <class Lanes>
+  BATCHNORM_INLINE Term<Acc> operator()(std::size_t r, std::size_t j, Lanes lanes) const {
+    const Vec<Acc> c = center.At(j, lanes);
+    return {LoadAs<Acc>(Row(dy, r) + j, lanes, Vec<Acc>{}), LoadAs<Acc>(Row(x, r) + j, lanes, c) - c};
+  }
+};
+
+// sum_dy = sum of dy, sum_dy_x = sum of dy * (x - center), in lanes of Acc.
+template <Walk W, class T, class Acc>
+void GradientSums(Tile<const T> dy, Tile<const T> x, const T* center, double* sum_dy, double* sum_dy_x) {
+  const GradientTerm<W, T, Acc> term{dy, x, Parameter<W, T, Acc>(center)};
+  Reduce<W, Acc>(dy.rows, dy.cols, term, sum_dy, sum_dy_x);
+}
+
+// dx = ((dy - mean_dy) + (x - center) * slope) * scale
+template <Walk W, class T>
+struct GradientMap {
+  Tile<const T> dy, x;
+  Parameter<W, T> mean_dy, center, slope, scale;
+  template <class Lanes>
+  BATCHNORM_INLINE Vec<T> operator()(std::size_t r, std::size_t j, Lanes lanes) const {
+    const Vec<T> e = LoadAs<T>(Row(dy, r) + j, lanes, Vec<T>{}) - mean_dy.At(j, lanes);
+    const Vec<T> d = LoadAs<T>(Row(x, r) + j, lanes, Vec<T>{}) - center.At(j, lanes);
+    return MulAdd(d, slope.At(j, lanes), e) * scale.At(j, lanes);
+  }
+};
+
+template <Walk W, StoreKind S, class T>
+void Gradient(Tile<const T> dy, Tile<const T> x, GradientParameters<T> p, Tile<T> dx) {
+  using P = Parameter<W, T>;
+  Map<S>(dx, GradientMap<W, T>{dy, x, P(p.mean_dy), P(p.center), P(p.slope), P(p.scale)});
+}
+
+}  // namespace
+}  // namespace batchnorm::BATCHNORM_ISA

@@ -1,0 +1,3 @@
+#include "simd/neon-inl.h"
+
+#include "kernels/table-inl.h"

@@ -1,0 +1,53 @@
+// x86-64-v3: 32-byte vectors, fused multiply-add.
+#pragma once
+
+#include <immintrin.h>
+
+#define BATCHNORM_ISA avx2
+#define BATCHNORM_VECTOR_BYTES 32
+#include "simd/vector-inl.h"
+
+namespace batchnorm::avx2 {
+namespace {
+
+// a * b + c, rounded once.
+BATCHNORM_INLINE F32 MulAdd(F32 a, F32 b, F32 c) { return _mm256_fmadd_ps(a, b, c); }
+BATCHNORM_INLINE F64 MulAdd(F64 a, F64 b, F64 c) { return _mm256_fmadd_pd(a, b, c); }
+
+BATCHNORM_INLINE __m256i Mask32(First lanes) {
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(lanes.count)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+BATCHNORM_INLINE __m256i Mask64(First lanes) {
+  return _mm256_cmpgt_epi64(_mm256_set1_epi64x(static_cast<long long>(lanes.count)), _mm256_setr_epi64x(0, 1, 2, 3));
+}
+
+// Lanes beyond the count take `fill`; their memory isn't touched.
+BATCHNORM_INLINE F32 Load(const float* p, First lanes, F32 fill = F32{}) {
+  const __m256i mask = Mask32(lanes);
+  return _mm256_blendv_ps(fill, _mm256_maskload_ps(p, mask), _mm256_castsi256_ps(mask));
+}
+BATCHNORM_INLINE F64 Load(const double* p, First lanes, F64 fill = F64{}) {
+  const __m256i mask = Mask64(lanes);
+  return _mm256_blendv_pd(fill, _mm256_maskload_pd(p, mask), _mm256_castsi256_pd(mask));
+}
+BATCHNORM_INLINE void Store(F32 v, float* p, First lanes) { _mm256_maskstore_ps(p, Mask32(lanes), v); }
+BATCHNORM_INLINE void Store(F64 v, double* p, First lanes) { _mm256_maskstore_pd(p, Mask64(lanes), v); }
+
+// Past the caches; p is aligned to the vector. StreamFence orders the stores before what follows.
+BATCHNORM_INLINE void Stream(F32 v, float* p) { _mm256_stream_ps(p, v); }
+BATCHNORM_INLINE void Stream(F64 v, double* p) { _mm256_stream_pd(p, v); }
+BATCHNORM_INLINE void StreamFence() { _mm_sfence(); }
+
+BATCHNORM_INLINE F64 PromoteLowerTo(F32 v) { return _mm256_cvtps_pd(_mm256_castps256_ps128(v)); }
+BATCHNORM_INLINE F64 PromoteUpperTo(F32 v) { return _mm256_cvtps_pd(_mm256_extractf128_ps(v, 1)); }
+
+// Lanes<double> values, as float64.
+BATCHNORM_INLINE F64 LoadPromoted(const float* p, All) { return _mm256_cvtps_pd(_mm_loadu_ps(p)); }
+BATCHNORM_INLINE F64 LoadPromoted(const float* p, First lanes, F64 fill) {
+  const __m256i mask = Mask64(lanes);
+  const __m128i narrow = _mm_cmpgt_epi32(_mm_set1_epi32(static_cast<int>(lanes.count)), _mm_setr_epi32(0, 1, 2, 3));
+  return _mm256_blendv_pd(fill, _mm256_cvtps_pd(_mm_maskload_ps(p, narrow)), _mm256_castsi256_pd(mask));
+}
+
+}  // namespace
+}  // namespace batchnorm::avx2

@@ -1,0 +1,45 @@
+// x86-64-v4: 64-byte vectors, masked tails, fused multiply-add.
+#pragma once
+
+#include <immintrin.h>
+
+#define BATCHNORM_ISA avx512
+#define BATCHNORM_VECTOR_BYTES 64
+#include "simd/vector-inl.h"
+
+namespace batchnorm::avx512 {
+namespace {
+
+// a * b + c, rounded once.
+BATCHNORM_INLINE F32 MulAdd(F32 a, F32 b, F32 c) { return _mm512_fmadd_ps(a, b, c); }
+BATCHNORM_INLINE F64 MulAdd(F64 a, F64 b, F64 c) { return _mm512_fmadd_pd(a, b, c); }
+
+BATCHNORM_INLINE __mmask16 Mask16(First lanes) { return static_cast<__mmask16>((1u << lanes.count) - 1); }
+BATCHNORM_INLINE __mmask8 Mask8(First lanes) { return static_cast<__mmask8>((1u << lanes.count) - 1); }
+
+// Lanes beyond the count take `fill`; their memory isn't touched.
+BATCHNORM_INLINE F32 Load(const float* p, First lanes, F32 fill = F32{}) {
+  return _mm512_mask_loadu_ps(fill, Mask16(lanes), p);
+}
+BATCHNORM_INLINE F64 Load(const double* p, First lanes, F64 fill = F64{}) {
+  return _mm512_mask_loadu_pd(fill, Mask8(lanes), p);
+}
+BATCHNORM_INLINE void Store(F32 v, float* p, First lanes) { _mm512_mask_storeu_ps(p, Mask16(lanes), v); }
+BATCHNORM_INLINE void Store(F64 v, double* p, First lanes) { _mm512_mask_storeu_pd(p, Mask8(lanes), v); }
+
+// Past the caches; p is aligned to the vector. StreamFence orders the stores before what follows.
+BATCHNORM_INLINE void Stream(F32 v, float* p) { _mm512_stream_ps(p, v); }
+BATCHNORM_INLINE void Stream(F64 v, double* p) { _mm512_stream_pd(p, v); }
+BATCHNORM_INLINE void StreamFence() { _mm_sfence(); }
+
+BATCHNORM_INLINE F64 PromoteLowerTo(F32 v) { return _mm512_cvtps_pd(_mm512_castps512_ps256(v)); }
+BATCHNORM_INLINE F64 PromoteUpperTo(F32 v) { return _mm512_cvtps_pd(_mm512_extractf32x8_ps(v, 1)); }
+
+// Lanes<double> values, as float64.
+BATCHNORM_INLINE F64 LoadPromoted(const float* p, All) { return _mm512_cvtps_pd(_mm256_loadu_ps(p)); }
+BATCHNORM_INLINE F64 LoadPromoted(const float* p, First lanes, F64 fill) {
+  return _mm512_mask_cvtps_pd(fill, Mask8(lanes), _mm256_maskz_loadu_ps(Mask8(lanes), p));
+}
+
+}  // namespace
+}  // namespace batchnorm::avx512

@@ -1,0 +1,31 @@
+// aarch64: 16-byte vectors, fused multiply-add. Every aarch64 CPU has them, so there is nothing to choose at run time.
+#pragma once
+
+#include <arm_neon.h>
+
+#define BATCHNORM_ISA neon
+#define BATCHNORM_VECTOR_BYTES 16
+#include "simd/vector-inl.h"
+#include "simd/partial-inl.h"
+
+namespace batchnorm::neon {
+namespace {
+
+// a * b + c, rounded once.
+BATCHNORM_INLINE F32 MulAdd(F32 a, F32 b, F32 c) { return (F32)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b); }
+BATCHNORM_INLINE F64 MulAdd(F64 a, F64 b, F64 c) { return (F64)vfmaq_f64((float64x2_t)c, (float64x2_t)a, (float64x2_t)b); }
+
+// aarch64 has no streaming store for one vector; its write-streaming mode sees long runs of stores by itself.
+BATCHNORM_INLINE void Stream(F32 v, float* p) { Store(v, p, All{}); }
+BATCHNORM_INLINE void Stream(F64 v, double* p) { Store(v, p, All{}); }
+BATCHNORM_INLINE void StreamFence() {}
+
+BATCHNORM_INLINE F64 PromoteLowerTo(F32 v) { return (F64)vcvt_f64_f32(vget_low_f32((float32x4_t)v)); }
+BATCHNORM_INLINE F64 PromoteUpperTo(F32 v) { return (F64)vcvt_high_f64_f32((float32x4_t)v); }
+
+// Lanes<double> values, as float64.
+BATCHNORM_INLINE F64 LoadPromoted(const float* p, All) { return (F64)vcvt_f64_f32(vld1_f32(p)); }
+BATCHNORM_INLINE F64 LoadPromoted(const float* p, First, F64 fill) { return F64{p[0], fill[1]}; }
+
+}  // namespace
+}  // namespace batchnorm::neon

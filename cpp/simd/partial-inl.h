@@ -1,0 +1,28 @@
+// Partial loads and stores, lane by lane, for an ISA without masks.
+#pragma once
+
+#include "simd/vector-inl.h"
+
+namespace batchnorm::BATCHNORM_ISA {
+namespace {
+
+template <class T, class V>
+BATCHNORM_INLINE V LoadLanes(const T* p, First lanes, V fill) {
+  for (std::size_t i = 0; i + 1 < kLanes<T>; ++i) fill[i] = i < lanes.count ? p[i] : fill[i];
+  return fill;
+}
+template <class T, class V>
+BATCHNORM_INLINE void StoreLanes(V v, T* p, First lanes) {
+  for (std::size_t i = 0; i + 1 < kLanes<T>; ++i) {
+    if (i < lanes.count) p[i] = v[i];
+  }
+}
+
+// Lanes beyond the count take `fill`; their memory isn't touched.
+BATCHNORM_INLINE F32 Load(const float* p, First lanes, F32 fill = F32{}) { return LoadLanes(p, lanes, fill); }
+BATCHNORM_INLINE F64 Load(const double* p, First lanes, F64 fill = F64{}) { return LoadLanes(p, lanes, fill); }
+BATCHNORM_INLINE void Store(F32 v, float* p, First lanes) { StoreLanes(v, p, lanes); }
+BATCHNORM_INLINE void Store(F64 v, double* p, First lanes) { StoreLanes(v, p, lanes); }
+
+}  // namespace
+}  // namespace batchnorm::BATCHNORM_ISA

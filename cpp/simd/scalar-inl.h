@@ -1,0 +1,59 @@
+// One lane and standard C++: for compilers without vector types (MSVC) and CPUs without an ISA header here.
+#pragma once
+
+#define BATCHNORM_ISA baseline
+#include "simd/lanes-inl.h"
+
+#define BATCHNORM_INLINE inline
+
+namespace batchnorm::baseline {
+namespace {
+
+// A type of its own per element type, so that F32 and F64 overload as vectors do.
+template <class T>
+struct Scalar {
+  T value{};
+  T operator[](std::size_t) const { return value; }
+};
+template <class T>
+Scalar<T> operator+(Scalar<T> a, Scalar<T> b) { return {a.value + b.value}; }
+template <class T>
+Scalar<T> operator-(Scalar<T> a, Scalar<T> b) { return {a.value - b.value}; }
+template <class T>
+Scalar<T> operator*(Scalar<T> a, Scalar<T> b) { return {a.value * b.value}; }
+template <class T>
+Scalar<T>& operator+=(Scalar<T>& a, Scalar<T> b) { return a = a + b; }
+
+using F32 = Scalar<float>;
+using F64 = Scalar<double>;
+template <class T>
+using Vec = Scalar<T>;
+template <class T>
+constexpr std::size_t kLanes = 1;
+
+template <class T>
+Vec<T> Set(T value) { return {value}; }
+template <class T>
+Vec<T> Load(const T* p, All) { return {*p}; }
+template <class T>
+Vec<T> Load(const T*, First, Vec<T> fill = {}) { return fill; }  // no tail is shorter than one lane
+template <class T>
+void Store(Vec<T> v, T* p, All) { *p = v.value; }
+template <class T>
+void Store(Vec<T>, T*, First) {}
+template <class T>
+void Stream(Vec<T> v, T* p) { *p = v.value; }
+inline void StreamFence() {}
+template <class T>
+Vec<T> MulAdd(Vec<T> a, Vec<T> b, Vec<T> c) { return a * b + c; }
+template <class T, class V>
+T ReduceSum(V v) { return v.value; }
+inline F64 LoadPromoted(const float* p, All) { return {*p}; }
+inline F64 LoadPromoted(const float*, First, F64 fill) { return fill; }
+
+// With one lane there is no upper half: the lower one carries the value, the upper one adds nothing.
+inline F64 PromoteLowerTo(F32 v) { return {v.value}; }
+inline F64 PromoteUpperTo(F32) { return {0}; }
+
+}  // namespace
+}  // namespace batchnorm::baseline

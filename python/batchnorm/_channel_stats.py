@@ -1,0 +1,479 @@
+"""Statistics per channel as an object that can be updated, merged and saved."""
+
+from __future__ import annotations
+
+import operator
+import os
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+import numpy as np
+
+from . import _core
+from ._threads import context_num_threads
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from ._core import Float64Array, Int64Array
+
+_FORMAT = "batchnorm.ChannelStats"
+_VERSION = 1
+
+_Moments: TypeAlias = "tuple[Int64Array, Float64Array, Float64Array]"  # count, mean, m2
+_Array = TypeVar("_Array", bound="np.ndarray[Any, Any]")
+
+
+def as_int(name: str, value: object) -> int:
+    """Return `value` as an int; a bool is none."""
+    if not isinstance(value, (bool, np.bool_, np.ndarray)):
+        try:
+            return operator.index(value)  # type: ignore[arg-type]
+        except TypeError:
+            pass
+    raise TypeError(f"{name}: expected an int, got {type(value).__name__}")
+
+
+def read_only(array: _Array) -> _Array:
+    """Return the very array, which nobody can write to any more."""
+    array.flags.writeable = False
+    return array
+
+
+def full_count(count: int, channels: int) -> Int64Array:
+    """Return the count of each channel, read-only."""
+    return read_only(np.full(channels, count, np.int64))
+
+
+def span(count: Int64Array) -> str:
+    """Return the smallest and the largest count, for a repr."""
+    low, high = (int(count.min()), int(count.max())) if count.size else (0, 0)
+    return f"{low}" if low == high else f"{low}..{high}"
+
+
+class ChannelStats:
+    """Count, mean and sum of squared deviations per channel, that can be updated and merged in any order.
+
+    A new one is empty and takes its number of channels C from the first update or merge. `channel_stats` makes one
+    from an array. Two are equal if they hold the same numbers; they cannot be hashed, since they change.
+
+    Attributes
+    ----------
+    count : ndarray, int64, shape (C,)
+        Number of values per channel.
+    sum_weights : ndarray, float64, shape (C,)
+        Equal to `count`.
+    mean : ndarray, float64, shape (C,)
+        Mean, NaN where `count` is 0.
+    m2 : ndarray, float64, shape (C,)
+        Sum of squared deviations from the mean.
+
+    Notes
+    -----
+    Two sets of values merge by the pairwise formula of Chan, Golub & LeVeque (1979; 1983), in float64::
+
+        delta = mean_b - mean_a
+        mean  = mean_a + delta * count_b / (count_a + count_b)
+        m2    = m2_a + m2_b + delta**2 * count_a * count_b / (count_a + count_b)
+
+    so the parts of a data set may be gathered by several processes, and merged later. The arrays are read-only and keep
+    their values when the statistics change.
+
+    References
+    ----------
+    T. F. Chan, G. H. Golub, R. J. LeVeque, Updating formulae and a pairwise algorithm for computing sample variances,
+    Stanford STAN-CS-79-773, 1979; Algorithms for computing the sample variance: analysis and recommendations, The
+    American Statistician 37 (1983) 242-247.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import batchnorm as bn
+    >>> stats = bn.ChannelStats()
+    >>> for batch in np.array([[[0.8], [1.2]], [[0.9], [1.1]]]):
+    ...     stats = stats.update(batch)
+    >>> stats.count.tolist(), stats.mean.round(12).tolist(), stats.var().round(12).tolist()
+    ([4], [1.0], [0.025])
+    """
+
+    __slots__ = ("_moments",)
+    # None until the number of channels is known. The arrays are read-only and replaced together, never written, so
+    # that an error leaves everything as it was.
+    _moments: _Moments | None
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self) -> None:
+        self._moments = None
+
+    @classmethod
+    def _of(cls, count: Int64Array, mean: Float64Array, m2: Float64Array) -> ChannelStats:
+        """Make one that owns these arrays: unchecked, not copied."""
+        self = cls()
+        self._moments = read_only(count), read_only(mean), read_only(m2)
+        return self
+
+    def _arrays_for(self, channels: int) -> _Moments:
+        """Return count, mean and m2; `channels` counts as long as the number of channels is not known."""
+        if self._moments is None:
+            return full_count(0, channels), read_only(np.full(channels, np.nan)), read_only(np.zeros(channels))
+        return self._moments
+
+    @property
+    def count(self) -> Int64Array:
+        return self._arrays_for(0)[0]
+
+    @property
+    def sum_weights(self) -> Float64Array:
+        return read_only(self._arrays_for(0)[0].astype(np.float64))
+
+    @property
+    def mean(self) -> Float64Array:
+        return self._arrays_for(0)[1]
+
+    @property
+    def m2(self) -> Float64Array:
+        return self._arrays_for(0)[2]
+
+    def var(self, ddof: int = 0) -> Float64Array:
+        """Return the variance per channel.
+
+        Parameters
+        ----------
+        ddof : int, default 0
+            0 for the biased variance, 1 for the unbiased one; not negative.
+
+        Returns
+        -------
+        ndarray, float64, shape (C,)
+            ``m2 / (count - ddof)``, NaN where `count` is not greater than `ddof`.
+
+        Raises
+        ------
+        TypeError
+            `ddof` is not an int.
+        ValueError
+            `ddof` is negative.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import batchnorm as bn
+        >>> bn.channel_stats(np.array([[1.0], [3.0]])).var(ddof=1).tolist()
+        [2.0]
+        """
+        ddof = as_int("ddof", ddof)
+        if ddof < 0:
+            raise ValueError(f"ddof: expected an int >= 0, got {ddof}")
+        count, _, m2 = self._arrays_for(0)
+        var = np.full(count.shape, np.nan)
+        np.divide(m2, count - ddof, out=var, where=count > ddof)
+        return var
+
+    def std(self, ddof: int = 0) -> Float64Array:
+        """Return the standard deviation per channel, the square root of `var`.
+
+        Parameters
+        ----------
+        ddof : int, default 0
+            As for `var`.
+
+        Returns
+        -------
+        ndarray, float64, shape (C,)
+            NaN where `count` is not greater than `ddof`.
+
+        Raises
+        ------
+        TypeError
+            `ddof` is not an int.
+        ValueError
+            `ddof` is negative.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import batchnorm as bn
+        >>> bn.channel_stats(np.array([[1.0], [3.0]])).std().tolist()
+        [1.0]
+        """
+        std: Float64Array = np.sqrt(self.var(ddof))
+        return std
+
+    def update(self, x: ArrayLike, *, axis: int = 1, num_threads: int | None = None) -> ChannelStats:
+        """Take in the values of an array.
+
+        Parameters
+        ----------
+        x : array_like, float32 or float64, at least 2 dimensions
+            C values or more, C of them along `axis`.
+        axis : int, default 1
+            Channel axis.
+        num_threads : int, optional
+            Number of threads for this call.
+
+        Returns
+        -------
+        ChannelStats
+            This very object.
+
+        Raises
+        ------
+        TypeError
+            An argument is of the wrong type or dtype.
+        ValueError
+            `x` has fewer than 2 dimensions or another number of channels, or `axis` is out of range.
+        OverflowError
+            A count would pass 2**63 - 1.
+
+        Notes
+        -----
+        After an error nothing has changed.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import batchnorm as bn
+        >>> bn.ChannelStats().update(np.zeros((2, 3, 4, 4))).count.tolist()
+        [32, 32, 32]
+        """
+        threads = context_num_threads() if num_threads is None else num_threads
+        count, mean, m2 = _core.channel_stats(x, axis, threads)
+        self._absorb("x", (full_count(count, len(mean)), read_only(mean), read_only(m2)))
+        return self
+
+    def merge(self, other: ChannelStats) -> ChannelStats:
+        """Take in the values that other statistics were made of.
+
+        Parameters
+        ----------
+        other : ChannelStats
+            Statistics of as many channels, or empty. It may be this very object, whose values then count twice.
+
+        Returns
+        -------
+        ChannelStats
+            This very object.
+
+        Raises
+        ------
+        TypeError
+            `other` is not a `ChannelStats`.
+        ValueError
+            `other` has another number of channels.
+        OverflowError
+            A count would pass 2**63 - 1.
+
+        Notes
+        -----
+        After an error nothing has changed. ``a + b`` makes a new object of the same numbers.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import batchnorm as bn
+        >>> a = bn.channel_stats(np.array([[0.0], [2.0]]))
+        >>> b = bn.channel_stats(np.array([[4.0], [6.0]]))
+        >>> (a + b).mean.tolist(), a.merge(b) == a, a.mean.tolist()
+        ([3.0], True, [3.0])
+        """
+        if not isinstance(other, ChannelStats):
+            raise TypeError(f"other: expected a ChannelStats, got {type(other).__name__}")
+        if other._moments is not None:
+            self._absorb("other", other._moments)
+        return self
+
+    def _absorb(self, name: str, other: _Moments) -> None:
+        if self._moments is None:
+            self._moments = other
+            return
+        channels, others = len(self._moments[0]), len(other[0])
+        if others != channels:
+            raise ValueError(f"{name}: expected {channels} channels, as in these statistics, got {others}")
+        count, mean, m2 = self._moments[0].copy(), self._moments[1].copy(), self._moments[2].copy()
+        _core.merge_stats(count, mean, m2, *other)
+        self._moments = read_only(count), read_only(mean), read_only(m2)
+
+    def __add__(self, other: ChannelStats) -> ChannelStats:
+        if not isinstance(other, ChannelStats):
+            return NotImplemented
+        return ChannelStats().merge(self).merge(other)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ChannelStats):
+            return NotImplemented
+        if self._moments is None or other._moments is None:
+            return self._moments is other._moments
+        return all(np.array_equal(a, b, equal_nan=True) for a, b in zip(self._moments, other._moments, strict=True))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the statistics to a file.
+
+        Parameters
+        ----------
+        path : str or path-like
+            File to write, usually named ``*.npz``; nothing is appended to the name. A file that is there is replaced,
+            at once and whole.
+
+        Raises
+        ------
+        OSError
+            The file cannot be written. One that was there is as it was.
+
+        Notes
+        -----
+        The file is a NumPy ``.npz`` with ``format``, ``version``, ``channels`` (-1 while that is unknown), ``count``,
+        ``mean`` and ``m2``. The numbers are kept exactly.
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> import numpy as np
+        >>> import batchnorm as bn
+        >>> stats = bn.channel_stats(np.array([[1.0], [3.0]]))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     stats.save(os.path.join(folder, "stats.npz"))
+        ...     bn.ChannelStats.load(os.path.join(folder, "stats.npz")) == stats
+        True
+        """
+        count, mean, m2 = self._arrays_for(0)
+        channels = -1 if self._moments is None else len(count)
+        target = os.path.realpath(os.fsdecode(path))  # through a symbolic link, to what it names
+        temporary = os.path.join(os.path.dirname(target), f".batchnorm-{os.urandom(8).hex()}.tmp")
+        try:
+            with open(temporary, "xb") as file:
+                np.savez(file, format=_FORMAT, version=_VERSION, channels=channels, count=count, mean=mean, m2=m2)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, target)
+        except BaseException:
+            if os.path.exists(temporary):
+                os.unlink(temporary)
+            raise
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> ChannelStats:
+        """Read statistics that `save` wrote.
+
+        Parameters
+        ----------
+        path : str or path-like
+            File to read.
+
+        Returns
+        -------
+        ChannelStats
+
+        Raises
+        ------
+        OSError
+            The file cannot be opened.
+        ValueError
+            The file is damaged, was not written by `save`, or by a newer version of it.
+
+        Notes
+        -----
+        Nothing in the file is run: pickled objects are refused.
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> import batchnorm as bn
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     bn.ChannelStats().save(os.path.join(folder, "stats.npz"))
+        ...     bn.ChannelStats.load(os.path.join(folder, "stats.npz"))
+        ChannelStats()
+        """
+        with open(path, "rb") as file:
+            try:
+                moments = _read(file)
+            except Exception as error:  # a damaged archive raises nearly anything
+                raise ValueError(f"{os.fsdecode(path)}: expected a ChannelStats file, got {error}") from error
+        return cls() if moments is None else cls._of(*moments)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (ChannelStats, ()) if self._moments is None else (ChannelStats._of, self._moments)
+
+    def __copy__(self) -> ChannelStats:
+        return ChannelStats().merge(self)
+
+    def __deepcopy__(self, memo: object) -> ChannelStats:
+        return ChannelStats().merge(self)
+
+    def __repr__(self) -> str:
+        if self._moments is None:
+            return "ChannelStats()"
+        with np.printoptions(precision=4, threshold=8, edgeitems=2, linewidth=100):
+            mean, std = str(self.mean), str(self.std())
+        return f"<ChannelStats: {len(self.count)} channels, count={span(self.count)}, mean={mean}, std={std}>"
+
+
+def _read(file: Any) -> _Moments | None:
+    """Return what `ChannelStats.save` wrote, None for empty statistics; any exception otherwise."""
+    if file.read(4) != b"PK\x03\x04":
+        raise ValueError("a file that is no .npz")
+    file.seek(0)
+    with np.load(file, allow_pickle=False) as archive:
+        if "format" not in archive or archive["format"].tolist() != _FORMAT:
+            raise ValueError("another .npz file")
+        version = archive["version"].tolist()
+        if version != _VERSION:
+            raise ValueError(f"version {version!r} (this batchnorm reads version {_VERSION})")
+        channels = archive["channels"].tolist()
+        count = _native(archive["count"], np.dtype(np.int64))
+        mean, m2 = (_native(archive[name], np.dtype(np.float64)) for name in ("mean", "m2"))
+    shapes = count.shape, mean.shape, m2.shape
+    if channels < -1 or shapes != ((max(channels, 0),),) * 3:
+        raise ValueError(f"shapes {shapes} for {channels} channels")
+    if (count < 0).any() or (m2 < 0).any() or not np.isnan(mean[count == 0]).all():
+        raise ValueError("impossible numbers")
+    return None if channels < 0 else (count, mean, m2)
+
+
+def _native(array: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    if array.dtype.newbyteorder("=") != dtype:
+        raise ValueError(f"an array of {array.dtype} in place of {dtype}")
+    return array.astype(dtype)
+
+
+def channel_stats(x: ArrayLike, *, axis: int = 1, num_threads: int | None = None) -> ChannelStats:
+    """Return count, mean and sum of squared deviations of each channel.
+
+    Parameters
+    ----------
+    x : array_like, float32 or float64, at least 2 dimensions
+        Values, with C channels along `axis`; any strides.
+    axis : int, default 1
+        Channel axis.
+    num_threads : int, optional
+        Number of threads for this call; the setting if omitted.
+
+    Returns
+    -------
+    ChannelStats
+        Statistics in float64 of C channels.
+
+    Raises
+    ------
+    TypeError
+        An argument is of the wrong type or dtype.
+    ValueError
+        `x` has fewer than 2 dimensions, `axis` is out of range, or `num_threads` is not positive.
+
+    Notes
+    -----
+    Blocks take their moments about a value inside the data and are merged by the formula of Chan, Golub & LeVeque
+    (1979; 1983) in an order that depends on the shape alone, so a large mean does not spoil the variance and the
+    number of threads does not change a bit of it. An array without values gives ``count`` 0. Unlike ``numpy.var`` it
+    is right for float32 in any layout.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import batchnorm as bn
+    >>> stats = bn.channel_stats(np.ones((64, 32, 32, 3), np.float32), axis=-1)
+    >>> stats.mean.tolist(), stats.var().tolist()
+    ([1.0, 1.0, 1.0], [0.0, 0.0, 0.0])
+    """
+    threads = context_num_threads() if num_threads is None else num_threads
+    count, mean, m2 = _core.channel_stats(x, axis, threads)
+    return ChannelStats._of(full_count(count, len(mean)), mean, m2)

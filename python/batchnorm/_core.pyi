@@ -1,0 +1,143 @@
+"""The compiled module: arrays are checked here, nothing is converted, and the GIL is released while computing.
+
+Every argument is positional. ``None`` stands for "not given". The public functions in ``batchnorm`` document what
+each argument means; this file only tells types.
+"""
+
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray: TypeAlias = NDArray[np.floating[Any]]
+Float64Array: TypeAlias = NDArray[np.float64]
+Int64Array: TypeAlias = NDArray[np.int64]
+
+__version__: str
+
+def batch_norm_train(
+    x: object,
+    weight: object,
+    bias: object,
+    running_mean: object,
+    running_var: object,
+    momentum: object,
+    momentum_of: object,
+    unbiased: object,
+    update_stats: object,
+    on_single: object,
+    eps: object,
+    axis: object,
+    out: object,
+    num_threads: object,
+    /,
+) -> tuple[FloatArray, Float64Array, int, np.dtype[Any] | None, bool]:
+    """(y, state, count, weight_dtype, in_place).
+
+    state is read-only float64 with rows mean, rstd, var, then weight if given, then bias if given. count is the number
+    of values per channel. weight_dtype is None without a weight. in_place tells whether y overwrote x.
+    """
+
+def batch_norm_inference(
+    x: object,
+    running_mean: object,
+    running_var: object,
+    weight: object,
+    bias: object,
+    eps: object,
+    axis: object,
+    out: object,
+    num_threads: object,
+    /,
+) -> FloatArray: ...
+def batch_norm_backward(
+    dy: object,
+    x: object,
+    mean: Float64Array,
+    rstd: Float64Array,
+    count: int | Int64Array,
+    weight: object,
+    weight_dtype: np.dtype[Any] | None,
+    axis: int,
+    out: object,
+    num_threads: object,
+    /,
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """(dx, dweight, dbias); the last two in weight_dtype, else in weight's dtype, else in what x implies."""
+
+def batch_norm_inference_backward(
+    dy: object,
+    x: object,
+    running_mean: object,
+    running_var: object,
+    weight: object,
+    bias: object,
+    eps: object,
+    axis: object,
+    out: object,
+    num_threads: object,
+    /,
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray]:
+    """(dx, dweight, dbias, dmean, dvar)."""
+
+def channel_stats(x: object, axis: object, num_threads: object, /) -> tuple[int, Float64Array, Float64Array]:
+    """(count, mean, m2), mean NaN where count is 0."""
+
+def merge_stats(
+    count: Int64Array,
+    mean: Float64Array,
+    m2: Float64Array,
+    other_count: Int64Array,
+    other_mean: Float64Array,
+    other_m2: Float64Array,
+    /,
+) -> None:
+    """Merge the second statistics into the first, in place. OverflowError (and nothing written) if a count overflows."""
+
+def update_running_stats(
+    running_mean: object,
+    running_var: object,
+    count: Int64Array,
+    mean: Float64Array,
+    m2: Float64Array,
+    momentum: object,
+    momentum_of: object,
+    unbiased: object,
+    /,
+) -> None: ...
+def denormalize(
+    y: object,
+    mean: object,
+    var: object,
+    weight: object,
+    bias: object,
+    eps: object,
+    axis: object,
+    out: object,
+    num_threads: object,
+    /,
+) -> FloatArray: ...
+def set_num_threads(n: object, /) -> None:
+    """n: a positive int, or None to go back to OpenMP's own default."""
+
+def get_num_threads(n: object, /) -> int:
+    """The threads a call with num_threads=n would use; n may be None."""
+
+def check_num_threads(n: object, /) -> None:
+    """TypeError or ValueError unless n is a positive int."""
+
+def config() -> dict[str, Any]:
+    """Keys: version, compiler, isas_built, isas_found (lists), isa (used, or an error text), openmp (str | None), threads."""
+
+def _set_isa(name: str | None, /) -> None:
+    """Force one instruction set for this process (tests only); None goes back to the choice at start."""
+
+def _isas() -> list[str]:
+    """The instruction sets that are built and that this CPU has, slowest first."""
+
+def move_bytes(kind: str, stream: bool, a: FloatArray, b: FloatArray | None, out: FloatArray | None, num_threads: object, /) -> float:
+    """Only move bytes: kind is "read1" (a), "copy" (a -> out), "read2" (a, b) or "read2write1" (a, b -> out).
+
+    The arrays are dense, of one dtype and size. stream asks for streaming stores. Returns a number that depends on what
+    was read. This is the machine's limit that the benchmark compares with.
+    """

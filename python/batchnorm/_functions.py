@@ -1,0 +1,499 @@
+"""The functions: arrays in, arrays out. The compiled core checks every argument before it writes anything."""
+
+from __future__ import annotations
+
+from operator import index
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from . import _core
+from ._channel_stats import ChannelStats
+from ._saved import X_IS_GONE, Gradients, SavedStatistics
+from ._threads import context_num_threads
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from ._core import FloatArray
+
+
+def batch_norm_train(
+    x: ArrayLike,
+    weight: ArrayLike | None = None,
+    bias: ArrayLike | None = None,
+    *,
+    running_mean: FloatArray | None = None,
+    running_var: FloatArray | None = None,
+    momentum: float = 0.1,
+    momentum_of: Literal["new", "old"] = "new",
+    unbiased: bool = True,
+    update_stats: bool = True,
+    on_single: Literal["error", "warn", "allow"] = "error",
+    eps: float = 1e-5,
+    axis: int = 1,
+    out: FloatArray | None = None,
+    num_threads: int | None = None,
+) -> tuple[FloatArray, SavedStatistics]:
+    """Normalize each channel by the mean and the variance of this batch.
+
+    Parameters
+    ----------
+    x : array_like, float32 or float64, at least 2 dimensions
+        Batch, with C channels along `axis`; any strides.
+    weight, bias : array_like, float32 or float64, shape (C,), optional
+        Scale and shift of each channel (gamma and beta in the paper), 1 and 0 if omitted. Each may be given alone.
+    running_mean, running_var : ndarray, float32 or float64, shape (C,), optional
+        Running statistics, both or none, changed in place.
+    momentum : float, default 0.1
+        How much one side weighs in a running statistic, from 0 to 1.
+    momentum_of : {"new", "old"}, default "new"
+        Which side: "new" is PyTorch's meaning, "old" is Keras's.
+    unbiased : bool, default True
+        Whether the running variance takes in the unbiased variance of the batch. The batch itself is always
+        normalized by the biased one.
+    update_stats : bool, default True
+        Whether the running statistics are changed at all.
+    on_single : {"error", "warn", "allow"}, default "error"
+        What to do about one value per channel, where y is the bias whatever x is.
+    eps : float, default 1e-5
+        Added to the variance; finite and >= 0.
+    axis : int, default 1
+        Channel axis.
+    out : ndarray, dtype and shape of x, optional
+        Array to write y to; it is the very array returned. It may be `x` itself, otherwise it overlaps no argument.
+    num_threads : int, optional
+        Number of threads for this call; the setting if omitted.
+
+    Returns
+    -------
+    y : ndarray, dtype and shape of x
+        In x's memory order.
+    saved : SavedStatistics
+        What `batch_norm_backward` needs.
+
+    Raises
+    ------
+    TypeError
+        An argument is of the wrong type or dtype.
+    ValueError
+        An argument has the wrong shape or value, or there is one value per channel and `on_single` is "error".
+
+    Notes
+    -----
+    Ioffe & Szegedy (2015), Algorithm 1, for each channel over its m values::
+
+        mean = sum(x) / m
+        var  = sum((x - mean)**2) / m
+        y    = (x - mean) / sqrt(var + eps) * weight + bias
+
+    and, after Algorithm 2, step 10, whose average is made a moving one::
+
+        running_mean = (1 - momentum) * running_mean + momentum * mean
+        running_var  = (1 - momentum) * running_var  + momentum * var * m / (m - 1)
+
+    Where ``var + eps`` is 0, y is the bias. An empty batch gives an empty y and leaves the running statistics alone.
+    With one value per channel the running mean moves, and the running variance stays when it is the unbiased one. NaN
+    and Inf stay in their channel. The result has the same bits for any number of threads. After an error nothing has
+    changed.
+
+    References
+    ----------
+    S. Ioffe, C. Szegedy, Batch Normalization: Accelerating Deep Network Training by Reducing Internal Covariate
+    Shift, 2015, arXiv:1502.03167.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import batchnorm as bn
+    >>> x = np.array([[0.8], [1.2], [0.9], [1.1]])
+    >>> y, saved = bn.batch_norm_train(x, weight=np.array([0.5]), bias=np.array([2.0]), eps=0.0)
+    >>> y.ravel().round(4).tolist()
+    [1.3675, 2.6325, 1.6838, 2.3162]
+    >>> saved.mean.round(12).tolist(), saved.var.round(12).tolist()
+    ([1.0], [0.025])
+    """
+    y, state, count, weight_dtype, in_place = _core.batch_norm_train(
+        x,
+        weight,
+        bias,
+        running_mean,
+        running_var,
+        momentum,
+        momentum_of,
+        unbiased,
+        update_stats,
+        on_single,
+        eps,
+        axis,
+        out,
+        context_num_threads() if num_threads is None else num_threads,
+    )
+    return y, SavedStatistics._of((state, count, float(eps), index(axis), weight_dtype, in_place))
+
+
+def batch_norm_inference(
+    x: ArrayLike,
+    running_mean: ArrayLike,
+    running_var: ArrayLike,
+    weight: ArrayLike | None = None,
+    bias: ArrayLike | None = None,
+    *,
+    eps: float = 1e-5,
+    axis: int = 1,
+    out: FloatArray | None = None,
+    num_threads: int | None = None,
+) -> FloatArray:
+    """Normalize each channel by given statistics.
+
+    Parameters
+    ----------
+    x : array_like, float32 or float64, at least 2 dimensions
+        Batch, with C channels along `axis`; any strides.
+    running_mean, running_var : array_like, float32 or float64, shape (C,)
+        Mean and variance to normalize by; the variance is not negative.
+    weight, bias : array_like, float32 or float64, shape (C,), optional
+        Scale and shift of each channel, 1 and 0 if omitted. Each may be given alone.
+    eps : float, default 1e-5
+        Added to the variance; finite and >= 0.
+    axis : int, default 1
+        Channel axis.
+    out : ndarray, dtype and shape of x, optional
+        Array to write y to; it is the very array returned. It may be `x` itself, otherwise it overlaps no argument.
+    num_threads : int, optional
+        Number of threads for this call; the setting if omitted.
+
+    Returns
+    -------
+    ndarray, dtype and shape of x
+        y, in x's memory order.
+
+    Raises
+    ------
+    TypeError
+        An argument is of the wrong type or dtype.
+    ValueError
+        An argument has the wrong shape or value.
+
+    Notes
+    -----
+    Ioffe & Szegedy (2015), Algorithm 2, step 11, centred before it is scaled so that it is right at any offset::
+
+        y = (x - running_mean) / sqrt(running_var + eps) * weight + bias
+
+    Where ``running_var + eps`` is 0, y is the bias. `denormalize` is the inverse, `batch_norm_inference_backward` the
+    derivative.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import batchnorm as bn
+    >>> bn.batch_norm_inference(np.array([[1.0], [5.0]]), np.array([1.0]), np.array([4.0]), eps=0.0).tolist()
+    [[0.0], [2.0]]
+    """
+    return _core.batch_norm_inference(
+        x,
+        running_mean,
+        running_var,
+        weight,
+        bias,
+        eps,
+        axis,
+        out,
+        context_num_threads() if num_threads is None else num_threads,
+    )
+
+
+def batch_norm_backward(
+    dy: ArrayLike,
+    x: ArrayLike,
+    saved: SavedStatistics,
+    weight: ArrayLike | None = None,
+    *,
+    out: FloatArray | None = None,
+    num_threads: int | None = None,
+) -> Gradients:
+    """Differentiate `batch_norm_train`.
+
+    Parameters
+    ----------
+    dy : array_like, dtype and shape of x
+        Gradient of the loss with respect to y.
+    x : array_like, float32 or float64, at least 2 dimensions
+        The very x of the forward.
+    saved : SavedStatistics
+        What the forward returned, or statistics of another framework.
+    weight : array_like, float32 or float64, shape (C,), optional
+        The forward's, if omitted, which `saved` keeps.
+    out : ndarray, dtype and shape of x, optional
+        Array to write dx to. It may be `dy` itself, never `x`.
+    num_threads : int, optional
+        Number of threads for this call; the setting if omitted.
+
+    Returns
+    -------
+    Gradients
+        With dx, dweight and dbias. The last two come in the weight's dtype; without a weight in float64 for float64
+        x, else in float32.
+
+    Raises
+    ------
+    TypeError
+        An argument is of the wrong type or dtype.
+    ValueError
+        An argument has the wrong shape or value, or the forward was in place, so that x is gone.
+
+    Notes
+    -----
+    The gradients that follow Algorithm 1 in section 3 of Ioffe & Szegedy (2015), with the chain through mean and
+    variance gathered in one line, for each channel over its m values::
+
+        xhat    = (x - mean) * rstd
+        dbias   = sum(dy)
+        dweight = sum(dy * xhat)
+        dx      = weight * rstd * (dy - (dbias + xhat * dweight) / m)
+
+    Where ``var + eps`` is 0, dx is 0. An empty batch gives an empty dx, and zeros.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import batchnorm as bn
+    >>> x = np.array([[0.8], [1.2], [0.9], [1.1]])
+    >>> y, saved = bn.batch_norm_train(x)
+    >>> gradients = bn.batch_norm_backward(np.array([[1.0], [0.0], [0.0], [0.0]]), x, saved)
+    >>> gradients.dbias.tolist(), gradients.dweight.round(3).tolist()
+    ([1.0], [-1.265])
+    """
+    if not isinstance(saved, SavedStatistics):
+        raise TypeError(f"saved: expected a SavedStatistics, got {type(saved).__name__}")
+    state, count, _, axis, weight_dtype, in_place = saved._fields
+    if in_place:
+        raise ValueError(X_IS_GONE)
+    if weight is not None:
+        weight_dtype = None
+    elif weight_dtype is not None:
+        weight = state[3]
+    dx, dweight, dbias = _core.batch_norm_backward(
+        dy,
+        x,
+        state[0],
+        state[1],
+        count,
+        weight,
+        weight_dtype,
+        axis,
+        out,
+        context_num_threads() if num_threads is None else num_threads,
+    )
+    return Gradients._of((dx, dweight, dbias, None, None, None, None))
+
+
+def batch_norm_inference_backward(
+    dy: ArrayLike,
+    x: ArrayLike,
+    running_mean: ArrayLike,
+    running_var: ArrayLike,
+    weight: ArrayLike | None = None,
+    bias: ArrayLike | None = None,
+    *,
+    eps: float = 1e-5,
+    axis: int = 1,
+    out: FloatArray | None = None,
+    num_threads: int | None = None,
+) -> Gradients:
+    """Differentiate `batch_norm_inference`, the form with frozen statistics.
+
+    Parameters
+    ----------
+    dy : array_like, dtype and shape of x
+        Gradient of the loss with respect to y.
+    x : array_like, float32 or float64, at least 2 dimensions
+        The very x of the forward.
+    running_mean, running_var : array_like, float32 or float64, shape (C,)
+        The forward's statistics.
+    weight, bias : array_like, float32 or float64, shape (C,), optional
+        The forward's parameters.
+    eps : float, default 1e-5
+        The forward's.
+    axis : int, default 1
+        Channel axis.
+    out : ndarray, dtype and shape of x, optional
+        Array to write dx to. It may be `dy` itself, never `x`.
+    num_threads : int, optional
+        Number of threads for this call; the setting if omitted.
+
+    Returns
+    -------
+    Gradients
+        With dx, dweight, dbias, dmean and dvar. All but dx come in the weight's dtype; without a weight in float64
+        for float64 x, else in float32.
+
+    Raises
+    ------
+    TypeError
+        An argument is of the wrong type or dtype.
+    ValueError
+        An argument has the wrong shape or value.
+
+    Notes
+    -----
+    The chain rule on step 11 of Algorithm 2 of Ioffe & Szegedy (2015), where mean and variance do not depend on x::
+
+        rstd    = 1 / sqrt(running_var + eps)
+        dbias   = sum(dy)
+        dweight = sum(dy * (x - running_mean) * rstd)
+        dx      = dy * weight * rstd
+        dmean   = -weight * rstd * dbias
+        dvar    = -weight * rstd**2 * dweight / 2
+
+    Where ``running_var + eps`` is 0, rstd is taken as 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import batchnorm as bn
+    >>> x, mean, var = np.array([[1.0], [5.0]]), np.array([1.0]), np.array([4.0])
+    >>> gradients = bn.batch_norm_inference_backward(np.ones((2, 1)), x, mean, var, eps=0.0)
+    >>> gradients.dx.tolist(), gradients.dweight.tolist(), gradients.dmean.tolist(), gradients.dvar.tolist()
+    ([[0.5], [0.5]], [2.0], [-1.0], [-0.25])
+    """
+    dx, dweight, dbias, dmean, dvar = _core.batch_norm_inference_backward(
+        dy,
+        x,
+        running_mean,
+        running_var,
+        weight,
+        bias,
+        eps,
+        axis,
+        out,
+        context_num_threads() if num_threads is None else num_threads,
+    )
+    return Gradients._of((dx, dweight, dbias, None, None, dmean, dvar))
+
+
+def update_running_stats(
+    running_mean: FloatArray,
+    running_var: FloatArray,
+    stats: ChannelStats,
+    *,
+    momentum: float = 0.1,
+    momentum_of: Literal["new", "old"] = "new",
+    unbiased: bool = True,
+) -> None:
+    """Move running statistics towards those of a batch, in place.
+
+    Parameters
+    ----------
+    running_mean, running_var : ndarray, float32 or float64, shape (C,)
+        Running statistics, changed in their own dtype.
+    stats : ChannelStats
+        Statistics of C channels, for instance of a batch that was spread over several processes.
+    momentum : float, default 0.1
+        How much one side weighs, from 0 to 1.
+    momentum_of : {"new", "old"}, default "new"
+        Which side: "new" is PyTorch's meaning, "old" is Keras's.
+    unbiased : bool, default True
+        Whether the running variance takes in the unbiased variance.
+
+    Raises
+    ------
+    TypeError
+        An argument is of the wrong type or dtype.
+    ValueError
+        An argument has the wrong shape or value, or a running statistic is read-only.
+
+    Notes
+    -----
+    With m values in the channel, after Ioffe & Szegedy (2015), Algorithm 2, step 10::
+
+        running_mean = (1 - momentum) * running_mean + momentum * mean
+        running_var  = (1 - momentum) * running_var  + momentum * m2 / (m - 1)
+
+    A channel without values keeps its statistics; with one value it keeps its variance, when that is the unbiased
+    one. After an error nothing has changed.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import batchnorm as bn
+    >>> mean, var = np.zeros(1), np.ones(1)
+    >>> bn.update_running_stats(mean, var, bn.channel_stats(np.array([[1.0], [3.0]])), momentum=0.5)
+    >>> mean.tolist(), var.tolist()
+    ([1.0], [1.5])
+    """
+    if not isinstance(stats, ChannelStats):
+        raise TypeError(f"stats: expected a ChannelStats, got {type(stats).__name__}")
+    # Empty statistics have no number of channels yet, so they fit any.
+    count, mean, m2 = stats._arrays_for(np.size(running_mean))
+    _core.update_running_stats(running_mean, running_var, count, mean, m2, momentum, momentum_of, unbiased)
+
+
+def denormalize(
+    y: ArrayLike,
+    mean: ArrayLike,
+    var: ArrayLike,
+    weight: ArrayLike | None = None,
+    bias: ArrayLike | None = None,
+    *,
+    eps: float = 1e-5,
+    axis: int = 1,
+    out: FloatArray | None = None,
+    num_threads: int | None = None,
+) -> FloatArray:
+    """Undo `batch_norm_inference`.
+
+    Parameters
+    ----------
+    y : array_like, float32 or float64, at least 2 dimensions
+        Normalized values, with C channels along `axis`; any strides.
+    mean, var : array_like, float32 or float64, shape (C,)
+        What y was normalized by; the variance is not negative.
+    weight, bias : array_like, float32 or float64, shape (C,), optional
+        What y was scaled and shifted by; no weight is 0.
+    eps : float, default 1e-5
+        What was added to the variance; finite and >= 0.
+    axis : int, default 1
+        Channel axis.
+    out : ndarray, dtype and shape of y, optional
+        Array to write x to; it is the very array returned. It may be `y` itself, otherwise it overlaps no argument.
+    num_threads : int, optional
+        Number of threads for this call; the setting if omitted.
+
+    Returns
+    -------
+    ndarray, dtype and shape of y
+        x, in y's memory order.
+
+    Raises
+    ------
+    TypeError
+        An argument is of the wrong type or dtype.
+    ValueError
+        An argument has the wrong shape or value, or a weight is 0.
+
+    Notes
+    -----
+    Step 11 of Algorithm 2 of Ioffe & Szegedy (2015), solved for x::
+
+        x = (y - bias) / weight * sqrt(var + eps) + mean
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import batchnorm as bn
+    >>> bn.denormalize(np.array([[0.0], [2.0]]), np.array([1.0]), np.array([4.0]), eps=0.0).tolist()
+    [[1.0], [5.0]]
+    """
+    return _core.denormalize(
+        y,
+        mean,
+        var,
+        weight,
+        bias,
+        eps,
+        axis,
+        out,
+        context_num_threads() if num_threads is None else num_threads,
+    )

@@ -1,0 +1,555 @@
+"""The layer: it holds parameters, statistics and what a backward needs, and leaves all numerics to the functions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import numpy as np
+
+from . import _core
+from ._channel_stats import as_int
+from ._functions import batch_norm_backward, batch_norm_inference, batch_norm_inference_backward, batch_norm_train
+from ._saved import INT64_MAX, X_IS_GONE, SavedStatistics, as_array, as_eps, as_number
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, DTypeLike, NDArray
+    from typing_extensions import Self
+
+    from ._core import FloatArray, Int64Array
+
+# What a forward in evaluation mode used: mean, var, weight, bias, eps, axis, in place.
+_Frozen: TypeAlias = "tuple[FloatArray, FloatArray, FloatArray | None, FloatArray | None, float, int, bool]"
+
+
+class BatchNorm:
+    """Batch normalization as a layer with parameters, running statistics and gradients.
+
+    Parameters
+    ----------
+    num_features : int
+        Number of channels C of the input.
+    eps : float, default 1e-5
+        Added to the variance; finite and >= 0.
+    momentum : float or None, default 0.1
+        How much one side weighs in a running statistic, from 0 to 1. None makes the running statistics the plain
+        average over all batches.
+    affine : bool, default True
+        Whether there are a weight and a bias. False drops both, whatever `weight` and `bias` say.
+    track_running_stats : bool, default True
+        Whether there are running statistics. Without them evaluation uses the batch's statistics too.
+    weight, bias : bool, default True
+        Whether there is the one and the other.
+    axis : int, default 1
+        Channel axis of the input.
+    momentum_of : {"new", "old"}, default "new"
+        Which side `momentum` weighs: "new" is PyTorch's meaning, "old" is Keras's.
+    unbiased : bool, default True
+        Whether the running variance takes in the unbiased variance of the batch.
+    on_single : {"error", "warn", "allow"}, default "error"
+        What to do about one value per channel when the batch's statistics are used.
+    dtype : float32 or float64, default float32
+        Of parameters, gradients and running statistics, whatever the input's is.
+    num_threads : int, optional
+        Number of threads of this layer's calls; the setting if omitted.
+
+    Attributes
+    ----------
+    weight, bias : ndarray, shape (C,), or None
+        Parameters, 1 and 0 at first. Change them in place: ``layer.weight -= step * layer.weight_grad``.
+    weight_grad, bias_grad : ndarray, shape (C,), or None
+        Gradients of the last backward, 0 at first. Always the same arrays, overwritten by each backward.
+    running_mean, running_var : ndarray, shape (C,), or None
+        Running statistics, 0 and 1 at first.
+    num_batches_tracked : ndarray, int64, shape (), or None
+        Number of batches that the running statistics have seen.
+    training : bool
+        The mode, see `train` and `eval`.
+
+    Raises
+    ------
+    TypeError
+        An argument is of the wrong type.
+    ValueError
+        An argument has the wrong value.
+
+    Notes
+    -----
+    Training follows Algorithm 1 of Ioffe & Szegedy (2015), see `batch_norm_train`; evaluation follows Algorithm 2,
+    step 11, see `batch_norm_inference`. With ``momentum=None`` the weight of a new batch is 1 / (number of batches
+    with it).
+
+    The semantics, and the keys of `state_dict`, are PyTorch's. What differs: there is one class for any number of
+    dimensions; a backward overwrites the gradients where PyTorch adds to them; an empty batch is no error, and is not
+    counted; `reset_parameters` leaves the running statistics alone.
+
+    From a forward until its backward the layer holds a reference to x, which must not be changed meanwhile. Copies
+    and pickles of the layer leave that out.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import batchnorm as bn
+    >>> layer = bn.BatchNorm(2, momentum=0.5)
+    >>> x = np.arange(12, dtype=np.float32).reshape(3, 2, 2)
+    >>> y = layer(x)
+    >>> dx = layer.backward(np.ones_like(y))
+    >>> layer.bias_grad.tolist(), layer.running_mean.tolist(), int(layer.num_batches_tracked)
+    ([6.0, 6.0], [2.25, 3.25], 1)
+    >>> layer.eval()(x).shape
+    (3, 2, 2)
+    """
+
+    weight: FloatArray | None
+    bias: FloatArray | None
+    weight_grad: FloatArray | None
+    bias_grad: FloatArray | None
+    running_mean: FloatArray | None
+    running_var: FloatArray | None
+    num_batches_tracked: Int64Array | None
+    training: bool
+    _pending: tuple[NDArray[Any], SavedStatistics | _Frozen] | None
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        *,
+        weight: bool = True,
+        bias: bool = True,
+        axis: int = 1,
+        momentum_of: Literal["new", "old"] = "new",
+        unbiased: bool = True,
+        on_single: Literal["error", "warn", "allow"] = "error",
+        dtype: DTypeLike = np.float32,
+        num_threads: int | None = None,
+    ) -> None:
+        self.num_features = as_int("num_features", num_features)
+        if self.num_features < 1:
+            raise ValueError(f"num_features: expected an int >= 1, got {num_features}")
+        self.eps = as_eps(eps)
+        self.momentum = None if momentum is None else as_number("momentum", momentum)
+        if self.momentum is not None and not 0 <= self.momentum <= 1:
+            raise ValueError(f"momentum: expected a number in 0 .. 1 or None, got {momentum!r}")
+        self.affine = _flag("affine", affine)
+        self.track_running_stats = _flag("track_running_stats", track_running_stats)
+        has_weight = _flag("weight", weight) and self.affine
+        has_bias = _flag("bias", bias) and self.affine
+        self.axis = as_int("axis", axis)
+        self.momentum_of: Literal["new", "old"] = _choice("momentum_of", momentum_of, ("new", "old"))
+        self.unbiased = _flag("unbiased", unbiased)
+        self.on_single: Literal["error", "warn", "allow"] = _choice("on_single", on_single, ("error", "warn", "allow"))
+        self.dtype = _float_dtype(dtype)
+        if num_threads is not None:
+            _core.check_num_threads(num_threads)
+        self.num_threads = num_threads
+
+        def fill(exists: bool, value: float) -> FloatArray | None:
+            return np.full(self.num_features, value, self.dtype) if exists else None
+
+        self.weight, self.weight_grad = fill(has_weight, 1), fill(has_weight, 0)
+        self.bias, self.bias_grad = fill(has_bias, 0), fill(has_bias, 0)
+        self.running_mean, self.running_var = fill(self.track_running_stats, 0), fill(self.track_running_stats, 1)
+        self.num_batches_tracked = np.zeros((), np.int64) if self.track_running_stats else None
+        self.training = True
+        self._pending = None
+
+    def forward(self, x: ArrayLike, out: FloatArray | None = None) -> FloatArray:
+        """Normalize a batch; ``layer(x)`` is the same.
+
+        Parameters
+        ----------
+        x : array_like, float32 or float64, at least 2 dimensions
+            Batch, with `num_features` channels along `axis`; any strides.
+        out : ndarray, dtype and shape of x, optional
+            Array to write y to; it is the very array returned. It may be `x` itself; there is no backward then.
+
+        Returns
+        -------
+        ndarray, dtype and shape of x
+            y, in x's memory order.
+
+        Raises
+        ------
+        TypeError
+            An argument is of the wrong type or dtype.
+        ValueError
+            An argument has the wrong shape or value, or there is one value per channel and `on_single` is "error".
+
+        Notes
+        -----
+        In training, and without running statistics, this is `batch_norm_train`, otherwise `batch_norm_inference`.
+        After an error nothing has changed.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import batchnorm as bn
+        >>> bn.BatchNorm(1, eps=0.0).forward(np.array([[1.0], [3.0]])).tolist()
+        [[-1.0], [1.0]]
+        """
+        if not isinstance(x, np.ndarray):
+            x = as_array("x", x)
+        try:
+            fits = x.shape[self.axis] == self.num_features
+        except IndexError:
+            fits = True  # the function says what is wrong with the axis
+        if not fits and x.ndim > 1:
+            raise ValueError(
+                f"x: expected {self.num_features} channels along axis {self.axis}, "
+                f"got {x.shape[self.axis]} in shape {x.shape}"
+            )
+        mean, var = self.running_mean, self.running_var
+        if self.training or mean is None or var is None:
+            return self._forward_batch(x, out)
+
+        weight, bias, eps, axis = self.weight, self.bias, self.eps, self.axis
+        y = batch_norm_inference(x, mean, var, weight, bias, eps=eps, axis=axis, out=out, num_threads=self.num_threads)
+        # Copies: all four are live arrays, and the backward belongs to what they held here.
+        weight = None if weight is None else weight.copy()
+        bias = None if bias is None else bias.copy()
+        in_place = out is not None and _same_memory(out, x)
+        self._pending = x, (mean.copy(), var.copy(), weight, bias, eps, axis, in_place)
+        return y
+
+    __call__ = forward
+
+    def _forward_batch(self, x: NDArray[Any], out: FloatArray | None) -> FloatArray:
+        counter = self.num_batches_tracked if self.training else None
+        momentum, momentum_of = self.momentum, self.momentum_of
+        if momentum is None:
+            momentum, momentum_of = (1.0 if counter is None else 1.0 / (counter.item() + 1)), "new"
+        y, saved = batch_norm_train(
+            x,
+            self.weight,
+            self.bias,
+            running_mean=self.running_mean,
+            running_var=self.running_var,
+            momentum=momentum,
+            momentum_of=momentum_of,
+            unbiased=self.unbiased,
+            on_single=self.on_single,
+            eps=self.eps,
+            axis=self.axis,
+            out=out,
+            num_threads=self.num_threads,
+        )
+        if counter is not None and saved._fields[1]:  # an empty batch counts nothing
+            counter[()] = counter.item() + 1
+        self._pending = x, saved
+        return y
+
+    def backward(self, dy: ArrayLike) -> FloatArray:
+        """Differentiate the last forward, in the mode that it had.
+
+        Parameters
+        ----------
+        dy : array_like, dtype and shape of x
+            Gradient of the loss with respect to y.
+
+        Returns
+        -------
+        ndarray, dtype and shape of x
+            dx, the gradient of the loss with respect to x. `weight_grad` and `bias_grad` are overwritten.
+
+        Raises
+        ------
+        RuntimeError
+            There was no forward since the last backward.
+        TypeError
+            `dy` is of the wrong type or dtype.
+        ValueError
+            `dy` has the wrong shape, or the forward was in place, so that x is gone.
+
+        Notes
+        -----
+        See `batch_norm_backward` and `batch_norm_inference_backward`. Changes of parameters and running statistics
+        after the forward play no part. After an error nothing has changed, so the right call can still be made.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import batchnorm as bn
+        >>> layer = bn.BatchNorm(1, eps=0.0).eval()
+        >>> y = layer(np.array([[1.0], [3.0]]))
+        >>> layer.backward(np.array([[1.0], [1.0]])).tolist(), layer.weight_grad.tolist()
+        ([[1.0], [1.0]], [4.0])
+        """
+        if self._pending is None:
+            raise RuntimeError("backward: expected one forward before each backward, got none since the last one")
+        x, saved = self._pending
+        if isinstance(saved, SavedStatistics):
+            gradients = batch_norm_backward(dy, x, saved, num_threads=self.num_threads)
+        else:
+            mean, var, weight, bias, eps, axis, in_place = saved
+            if in_place:
+                raise ValueError(X_IS_GONE)
+            gradients = batch_norm_inference_backward(
+                dy, x, mean, var, weight, bias, eps=eps, axis=axis, num_threads=self.num_threads
+            )
+        if self.weight_grad is not None:
+            self.weight_grad[...] = gradients.dweight
+        if self.bias_grad is not None:
+            self.bias_grad[...] = gradients.dbias
+        self._pending = None
+        return gradients.dx
+
+    def train(self, mode: bool = True) -> Self:
+        """Choose training mode, or evaluation mode with False; return the layer.
+
+        Parameters
+        ----------
+        mode : bool, default True
+            True to normalize by the batch's statistics and to update the running ones.
+
+        Returns
+        -------
+        BatchNorm
+            This very layer.
+
+        Raises
+        ------
+        TypeError
+            `mode` is not a bool.
+
+        Examples
+        --------
+        >>> import batchnorm as bn
+        >>> bn.BatchNorm(3).eval().train().training
+        True
+        """
+        self.training = _flag("mode", mode)
+        return self
+
+    def eval(self) -> Self:
+        """Choose evaluation mode; return the layer.
+
+        Returns
+        -------
+        BatchNorm
+            This very layer.
+
+        Examples
+        --------
+        >>> import batchnorm as bn
+        >>> bn.BatchNorm(3).eval().training
+        False
+        """
+        return self.train(False)
+
+    def parameters(self) -> dict[str, FloatArray]:
+        """Return the parameters that exist, by name; the arrays are live.
+
+        Returns
+        -------
+        dict of str to ndarray
+            "weight" and "bias".
+
+        Examples
+        --------
+        >>> import batchnorm as bn
+        >>> {name: array.tolist() for name, array in bn.BatchNorm(2).parameters().items()}
+        {'weight': [1.0, 1.0], 'bias': [0.0, 0.0]}
+        """
+        return _existing({"weight": self.weight, "bias": self.bias})
+
+    def gradients(self) -> dict[str, FloatArray]:
+        """Return the gradients, by the names of their parameters; the arrays are live.
+
+        Returns
+        -------
+        dict of str to ndarray
+            "weight" and "bias".
+
+        Examples
+        --------
+        >>> import batchnorm as bn
+        >>> layer = bn.BatchNorm(2)
+        >>> layer.gradients()["weight"] is layer.weight_grad
+        True
+        """
+        return _existing({"weight": self.weight_grad, "bias": self.bias_grad})
+
+    def state_dict(self) -> dict[str, NDArray[Any]]:
+        """Return parameters and running statistics that exist, by PyTorch's names; the arrays are live.
+
+        Returns
+        -------
+        dict of str to ndarray
+            "weight", "bias", "running_mean", "running_var" and "num_batches_tracked".
+
+        Examples
+        --------
+        >>> import batchnorm as bn
+        >>> list(bn.BatchNorm(2, affine=False).state_dict())
+        ['running_mean', 'running_var', 'num_batches_tracked']
+        """
+        return _existing(
+            {
+                "weight": self.weight,
+                "bias": self.bias,
+                "running_mean": self.running_mean,
+                "running_var": self.running_var,
+                "num_batches_tracked": self.num_batches_tracked,
+            }
+        )
+
+    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> None:
+        """Copy parameters and running statistics into the layer's arrays: all of them, or none after an error.
+
+        Parameters
+        ----------
+        state : mapping of str to array_like
+            As `state_dict` returns it. Values are what `numpy.asarray` takes (CPU tensors too), of any real dtype,
+            which is converted to the layer's. "num_batches_tracked" is an integer of shape () or (1,).
+        strict : bool, default True
+            Whether the keys must be the layer's. Otherwise what is missing stays as it is and what is unknown is
+            ignored.
+
+        Raises
+        ------
+        TypeError
+            `state` is not a mapping, `strict` not a bool, or a value not a real array.
+        ValueError
+            The keys differ and `strict` is true, a shape differs, or a variance or the counter is negative.
+
+        Examples
+        --------
+        >>> import batchnorm as bn
+        >>> layer = bn.BatchNorm(2)
+        >>> layer.load_state_dict({"weight": [3.0, 4.0]}, strict=False)
+        >>> layer.weight.tolist()
+        [3.0, 4.0]
+        """
+        if not isinstance(state, Mapping):
+            raise TypeError(f"state: expected a mapping of names to arrays, got {type(state).__name__}")
+        own = self.state_dict()
+        if _flag("strict", strict) and state.keys() != own.keys():
+            missing = [name for name in own if name not in state]
+            unexpected = [name for name in state if name not in own]
+            raise ValueError(
+                f"state: expected the keys {list(own)}, got missing keys {missing}, unexpected keys {unexpected}"
+            )
+        loaded = [(array, _loadable(name, state[name], array)) for name, array in own.items() if name in state]
+        for array, value in loaded:
+            array[...] = value
+
+    def reset_running_stats(self) -> None:
+        """Set the running mean to 0, the running variance to 1, and the number of batches to 0, in place.
+
+        Examples
+        --------
+        >>> import batchnorm as bn
+        >>> layer = bn.BatchNorm(2)
+        >>> layer.running_mean += 5
+        >>> layer.reset_running_stats()
+        >>> layer.running_mean.tolist()
+        [0.0, 0.0]
+        """
+        for array, value in ((self.running_mean, 0), (self.running_var, 1), (self.num_batches_tracked, 0)):
+            if array is not None:
+                array[...] = value
+
+    def reset_parameters(self) -> None:
+        """Set the weight to 1 and the bias to 0, in place.
+
+        Examples
+        --------
+        >>> import batchnorm as bn
+        >>> layer = bn.BatchNorm(2)
+        >>> layer.weight += 5
+        >>> layer.reset_parameters()
+        >>> layer.weight.tolist()
+        [1.0, 1.0]
+        """
+        for array, value in ((self.weight, 1), (self.bias, 0)):
+            if array is not None:
+                array[...] = value
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_pending": None}
+
+    def __repr__(self) -> str:
+        extras = {
+            "weight": self.weight is not None or not self.affine,
+            "bias": self.bias is not None or not self.affine,
+            "axis": self.axis,
+            "momentum_of": self.momentum_of,
+            "unbiased": self.unbiased,
+            "on_single": self.on_single,
+            "dtype": self.dtype.name,
+            "num_threads": self.num_threads,
+        }
+        extra = "".join(f", {name}={value!r}" for name, value in extras.items() if value != _DEFAULTS[name])
+        return (
+            f"BatchNorm({self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
+            f"track_running_stats={self.track_running_stats}{extra})"
+        )
+
+
+_DEFAULTS = {
+    "weight": True,
+    "bias": True,
+    "axis": 1,
+    "momentum_of": "new",
+    "unbiased": True,
+    "on_single": "error",
+    "dtype": "float32",
+    "num_threads": None,
+}
+
+
+def _flag(name: str, value: object) -> bool:
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name}: expected a bool, got {type(value).__name__}")
+    return bool(value)
+
+
+def _choice(name: str, value: object, choices: tuple[str, ...]) -> Any:
+    expected = " or ".join(map(repr, choices))
+    if not isinstance(value, str):
+        raise TypeError(f"{name}: expected {expected}, got {type(value).__name__}")
+    if value not in choices:
+        raise ValueError(f"{name}: expected {expected}, got {value!r}")
+    return value
+
+
+def _float_dtype(dtype: Any) -> np.dtype[Any]:
+    try:
+        for known in (np.dtype(np.float32), np.dtype(np.float64)):
+            if dtype is not None and np.dtype(dtype) == known:  # np.dtype(None) would be float64
+                return known
+    except (TypeError, ValueError):
+        pass
+    raise TypeError(f"dtype: expected float32 or float64, got {dtype!r}")
+
+
+def _existing(arrays: dict[str, Any]) -> dict[str, Any]:
+    return {name: array for name, array in arrays.items() if array is not None}
+
+
+def _same_memory(a: NDArray[Any], b: NDArray[Any]) -> bool:
+    """Tell whether two arrays are one, knowing that otherwise they do not overlap: then they begin elsewhere."""
+    if a is b or not np.may_share_memory(a, b):
+        return a is b
+    begin: bool = a.__array_interface__["data"][0] == b.__array_interface__["data"][0]
+    return begin
+
+
+def _loadable(name: str, value: object, target: NDArray[Any]) -> NDArray[Any]:
+    """Return `value` as a new array that `target` can take in without an error."""
+    counter = name == "num_batches_tracked"
+    array = as_array(f"state[{name!r}]", value)
+    if array.dtype.kind not in ("iu" if counter else "iuf"):
+        raise TypeError(f"state[{name!r}]: expected {'an integer' if counter else 'real numbers'}, got {array.dtype}")
+    if array.shape != target.shape and not (counter and array.shape == (1,)):
+        raise ValueError(f"state[{name!r}]: expected shape {target.shape}, got {array.shape}")
+    if counter and not 0 <= array.item() <= INT64_MAX:
+        raise ValueError(f"state[{name!r}]: expected an integer from 0 to 2**63 - 1, got {array.item()}")
+    if name == "running_var" and (array < 0).any():
+        raise ValueError(f"state[{name!r}]: expected values >= 0, got {array.min()}")
+    with np.errstate(over="ignore"):
+        return array.astype(target.dtype).reshape(target.shape)

@@ -1,0 +1,43 @@
+"""Fixtures: every instruction set that this CPU has, every dtype, every shape in every layout, with readable ids."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+import batchnorm as bn
+from batchnorm import _core
+from layouts import CASES, DENSE_CASES, Case
+
+
+@pytest.fixture(params=_core._isas())
+def isa(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The test runs on this instruction set."""
+    _core._set_isa(request.param)
+    yield request.param
+    _core._set_isa(None)
+
+
+@pytest.fixture(params=[np.float32, np.float64], ids=["float32", "float64"])
+def dtype(request: pytest.FixtureRequest) -> Any:
+    return np.dtype(request.param)
+
+
+@pytest.fixture(params=CASES.values(), ids=CASES.keys())
+def case(request: pytest.FixtureRequest) -> Case:
+    return request.param  # type: ignore[no-any-return]
+
+
+@pytest.fixture(params=DENSE_CASES.values(), ids=DENSE_CASES.keys())
+def dense_case(request: pytest.FixtureRequest) -> Case:
+    return request.param  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def default_threads() -> Iterator[None]:
+    """The test may call set_num_threads."""
+    yield
+    bn.set_num_threads(None)
