@@ -26,7 +26,12 @@ py::array AsArray(py::handle object, const char* name) {
     RefuseMasked(object, name);
     return py::reinterpret_borrow<py::array>(object);
   }
-  return py::module_::import("numpy").attr("asarray")(object).cast<py::array>();
+  try {
+    return py::module_::import("numpy").attr("asarray")(object).cast<py::array>();
+  } catch (py::error_already_set& error) {
+    if (!error.matches(PyExc_Exception)) throw;  // an interrupt
+    FailType(name, "an array", TypeOf(object) + " (" + py::str(error.value()).cast<std::string>() + ")");
+  }
 }
 
 DType DTypeOf(const py::array& array, const char* name) {
@@ -43,20 +48,30 @@ DType DTypeOf(const py::array& array, const char* name) {
 
 std::string Repr(py::handle object) { return py::repr(object).cast<std::string>(); }
 
-// A real number: anything float() takes but a string or a bool.
-double Real(py::handle object, const char* name, const char* expected) {
+bool IsBool(py::handle object) {
+  return PyBool_Check(object.ptr()) || TypeOf(object) == "numpy.bool_" || TypeOf(object) == "numpy.bool";
+}
+
+// What float() takes, except strings, bools, arrays and complex numbers. An int beyond every float is infinite.
+double Real(py::handle object, const char* name) {
   PyObject* o = object.ptr();
-  const bool number = PyFloat_Check(o) || PyLong_Check(o) || (PyNumber_Check(o) && !PyComplex_Check(o) && !IsArray(o));
-  if (!number || PyBool_Check(o)) FailType(name, expected, TypeOf(object));
+  if (PyFloat_CheckExact(o)) return PyFloat_AS_DOUBLE(o);
+  const bool complex = PyComplex_Check(o) || TypeOf(object).rfind("numpy.c", 0) == 0;
+  const bool number = PyLong_Check(o) || PyFloat_Check(o) || (PyNumber_Check(o) && !complex && !IsArray(object));
+  if (!number || IsBool(object)) FailType(name, "a number", TypeOf(object));
   const double value = PyFloat_AsDouble(o);
   if (value == -1 && PyErr_Occurred()) {
+    const bool too_large = PyErr_ExceptionMatches(PyExc_OverflowError) != 0;
     PyErr_Clear();
-    FailType(name, expected, TypeOf(object));
+    if (!too_large) FailType(name, "a number", TypeOf(object));
+    return std::numeric_limits<double>::infinity();
   }
   return value;
 }
 
-bool IsInteger(py::handle object) { return PyIndex_Check(object.ptr()) && !PyBool_Check(object.ptr()) && !IsArray(object); }
+bool IsInteger(py::handle object) {
+  return PyIndex_Check(object.ptr()) && !PyBool_Check(object.ptr()) && !IsArray(object);
+}
 
 // The lowest address of an array's elements, and one past the highest.
 std::pair<std::uintptr_t, std::uintptr_t> Bounds(const py::array& a) {
@@ -198,20 +213,20 @@ GivenStatistics::GivenStatistics(py::handle mean_object, const char* mean_name, 
 }
 
 double Eps(py::handle eps) {
-  const double value = Real(eps, "eps", "a number");
+  const double value = Real(eps, "eps");
   if (!(value >= 0) || std::isinf(value)) FailValue("eps", "a finite number >= 0", Repr(eps));
   return value;
 }
 
 double Momentum(py::handle momentum, py::handle momentum_of) {
-  const double value = Real(momentum, "momentum", "a number");
+  const double value = Real(momentum, "momentum");
   if (!(0 <= value && value <= 1)) FailValue("momentum", "a number in 0 .. 1", Repr(momentum));
   return Choice(momentum_of, "momentum_of", {"new", "old"}) == 0 ? value : 1 - value;
 }
 
 bool Flag(py::handle object, const char* name) {
   if (PyBool_Check(object.ptr())) return object.ptr() == Py_True;
-  if (TypeOf(object) == "numpy.bool_" || TypeOf(object) == "numpy.bool") return PyObject_IsTrue(object.ptr()) == 1;
+  if (IsBool(object)) return PyObject_IsTrue(object.ptr()) == 1;
   FailType(name, "a bool", TypeOf(object));
 }
 
@@ -229,7 +244,8 @@ int Threads(py::handle num_threads) {
   if (num_threads.is_none()) return DefaultThreads();
   if (!IsInteger(num_threads)) FailType("num_threads", "a positive int or None", TypeOf(num_threads));
   const py::ssize_t n = PyNumber_AsSsize_t(num_threads.ptr(), nullptr);
-  if (n < 1 || n > std::numeric_limits<int>::max()) FailValue("num_threads", "a positive int or None", Repr(num_threads));
+  if (n < 1 || n > std::numeric_limits<int>::max())
+    FailValue("num_threads", "a positive int or None", Repr(num_threads));
   return static_cast<int>(n);
 }
 
@@ -244,7 +260,8 @@ bool SameView(const py::array& a, const py::array& b) {
 void RequireApart(const py::array& array, const char* name, const std::vector<NamedArray>& inputs) {
   for (const NamedArray& input : inputs) {
     if (Overlap(array, *input.array)) {
-      FailValue(name, std::string("memory apart from ") + input.name, std::string("an array that overlaps ") + input.name);
+      FailValue(name, std::string("memory apart from ") + input.name,
+                std::string("an array that overlaps ") + input.name);
     }
   }
 }
@@ -260,7 +277,8 @@ py::array Output(py::handle out, const py::array& x, const py::array& may_be, co
   RequireLike(array, "out", x, "x");
   if (!array.writeable()) FailValue("out", "a writeable array", "a read-only one");
   if (array.size() > 0 && !HasOrder(array, order)) {
-    FailValue("out", "x's memory order, such as strides " + StridesOf(strides), "strides " + Repr(array.attr("strides")));
+    FailValue("out", "x's memory order, such as strides " + StridesOf(strides),
+              "strides " + Repr(array.attr("strides")));
   }
   for (const NamedArray& input : inputs) {
     if (input.array == &may_be && SameView(array, may_be)) continue;

@@ -30,8 +30,7 @@ struct GradientVector {
 
   GradientVector(const py::dtype& dtype, std::size_t channels)
       : array(dtype, std::vector<py::ssize_t>{static_cast<py::ssize_t>(channels)}),
-        vector{array.mutable_data(),
-               dtype.num() == py::detail::npy_api::NPY_FLOAT_ ? DType::kFloat32 : DType::kFloat64,
+        vector{array.mutable_data(), dtype.num() == py::detail::npy_api::NPY_FLOAT_ ? DType::kFloat32 : DType::kFloat64,
                array.strides(0)} {}
 };
 
@@ -90,12 +89,15 @@ py::tuple Inference(py::handle dy, py::handle x, py::handle mean_object, py::han
   const GivenStatistics given(mean_object, "running_mean", var_object, "running_var", arrays.channels);
   const VectorArgument weight(weight_object, "weight", arrays.channels), bias(bias_object, "bias", arrays.channels);
   const double eps = Eps(eps_object);
-  arrays.MakeOutput(out, {{&given.mean.array(), "running_mean"}, {&given.var.array(), "running_var"},
-                          {&weight.array(), "weight"}, {&bias.array(), "bias"}});
+  arrays.MakeOutput(out, {{&given.mean.array(), "running_mean"},
+                          {&given.var.array(), "running_var"},
+                          {&weight.array(), "weight"},
+                          {&bias.array(), "bias"}});
   const int threads = Threads(num_threads);
   const py::dtype dtype = weight.given() ? weight.array().dtype() : arrays.x.dtype();
   const GradientVector dweight(dtype, arrays.channels), dbias(dtype, arrays.channels);
-  const GradientVector dmean(given.mean.array().dtype(), arrays.channels), dvar(given.var.array().dtype(), arrays.channels);
+  const GradientVector dmean(given.mean.array().dtype(), arrays.channels),
+      dvar(given.var.array().dtype(), arrays.channels);
   {
     const py::gil_scoped_release release;
     InferenceBackward(ViewOf(arrays.dy), ViewOf(arrays.x), ViewOf(arrays.dx), arrays.axis, given.mean.vector(),

@@ -7,14 +7,26 @@ namespace {
 
 enum class OnSingle { kError, kWarn, kAllow };
 
+// The stack level, as warnings count it, of the first caller outside this package.
+py::ssize_t CallerLevel() {
+  py::ssize_t level = 1;
+  py::object frame = py::module_::import("sys").attr("_getframe")();
+  while (!frame.is_none()) {
+    const py::object name = frame.attr("f_globals").attr("get")("__name__", "");
+    if (!name.attr("startswith")("batchnorm.").cast<bool>()) break;
+    frame = frame.attr("f_back");
+    ++level;
+  }
+  return level;
+}
+
 // One value per channel has no spread: its normalized value is 0 whatever it was.
 void CheckSingle(std::int64_t count, py::handle on_single, const py::array& x) {
   const auto policy = static_cast<OnSingle>(Choice(on_single, "on_single", {"error", "warn", "allow"}));
   if (count != 1 || policy == OnSingle::kAllow) return;
   const std::string message = "x: expected more than one value per channel to train on, got shape " + ShapeOf(x);
   if (policy == OnSingle::kError) throw py::value_error(message);
-  constexpr int kCallerOfWrapper = 2;
-  if (PyErr_WarnEx(PyExc_UserWarning, message.c_str(), kCallerOfWrapper) < 0) throw py::error_already_set();
+  if (PyErr_WarnEx(PyExc_UserWarning, message.c_str(), CallerLevel()) < 0) throw py::error_already_set();
 }
 
 // Float64 (rows, channels) for the statistics that a training call saves: mean, rstd, var, weight, bias.
@@ -56,14 +68,19 @@ py::tuple Train(py::handle x_object, py::handle weight_object, py::handle bias_o
   const RunningArgument running_mean(mean_object, "running_mean", channels);
   const RunningArgument running_var(var_object, "running_var", channels);
   if (running_mean.given() != running_var.given()) {
-    FailValue("running_mean", "running_mean and running_var together", running_mean.given() ? "running_mean alone" : "running_var alone");
+    FailValue("running_mean", "running_mean and running_var together",
+              running_mean.given() ? "running_mean alone" : "running_var alone");
   }
-  RunningStats running{running_mean.vector(), running_var.vector(), Momentum(momentum, momentum_of), Flag(unbiased, "unbiased")};
+  RunningStats running{running_mean.vector(), running_var.vector(), Momentum(momentum, momentum_of),
+                       Flag(unbiased, "unbiased")};
   const bool update = Flag(update_stats, "update_stats") && running_mean.given();
   const std::int64_t count = CountOf(ViewOf(x), axis);
   const double eps = Eps(eps_object);
-  const std::vector<NamedArray> inputs = {{&x, "x"}, {&weight.array(), "weight"}, {&bias.array(), "bias"},
-                                          {&running_mean.array(), "running_mean"}, {&running_var.array(), "running_var"}};
+  const std::vector<NamedArray> inputs = {{&x, "x"},
+                                          {&weight.array(), "weight"},
+                                          {&bias.array(), "bias"},
+                                          {&running_mean.array(), "running_mean"},
+                                          {&running_var.array(), "running_var"}};
   const py::array y = Output(out, x, x, inputs);
   if (running_mean.given()) {
     RequireApart(running_mean.array(), "running_mean", {inputs[0], inputs[1], inputs[2], inputs[4]});
@@ -75,8 +92,8 @@ py::tuple Train(py::handle x_object, py::handle weight_object, py::handle bias_o
   State state(channels, weight, bias);
   {
     const py::gil_scoped_release release;
-    TrainForward(ViewOf(x), ViewOf(y), axis, {weight.vector(), bias.vector()}, eps, update ? &running : nullptr, threads,
-                 state.Row(0), state.Row(1), state.Row(2));
+    TrainForward(ViewOf(x), ViewOf(y), axis, {weight.vector(), bias.vector()}, eps, update ? &running : nullptr,
+                 threads, state.Row(0), state.Row(1), state.Row(2));
   }
   const py::object weight_dtype = weight.given() ? py::object(weight.array().dtype()) : py::none();
   return py::make_tuple(y, state.ReadOnly(), count, weight_dtype, x.size() > 0 && y.data() == x.data());
@@ -91,14 +108,17 @@ py::array Inference(py::handle x_object, py::handle mean_object, py::handle var_
   const GivenStatistics given(mean_object, "running_mean", var_object, "running_var", channels);
   const VectorArgument weight(weight_object, "weight", channels), bias(bias_object, "bias", channels);
   const double eps = Eps(eps_object);
-  const std::vector<NamedArray> inputs = {{&x, "x"}, {&given.mean.array(), "running_mean"}, {&given.var.array(), "running_var"},
-                                          {&weight.array(), "weight"}, {&bias.array(), "bias"}};
+  const std::vector<NamedArray> inputs = {{&x, "x"},
+                                          {&given.mean.array(), "running_mean"},
+                                          {&given.var.array(), "running_var"},
+                                          {&weight.array(), "weight"},
+                                          {&bias.array(), "bias"}};
   const py::array y = Output(out, x, x, inputs);
   const int threads = Threads(num_threads);
   {
     const py::gil_scoped_release release;
-    InferenceForward(ViewOf(x), ViewOf(y), axis, given.mean.vector(), given.var.vector(), {weight.vector(), bias.vector()},
-                     eps, threads);
+    InferenceForward(ViewOf(x), ViewOf(y), axis, given.mean.vector(), given.var.vector(),
+                     {weight.vector(), bias.vector()}, eps, threads);
   }
   return y;
 }
@@ -121,14 +141,17 @@ py::array Inverse(py::handle y_object, py::handle mean_object, py::handle var_ob
   const VectorArgument weight(weight_object, "weight", channels), bias(bias_object, "bias", channels);
   RequireNonzero(weight, channels);
   const double eps = Eps(eps_object);
-  const std::vector<NamedArray> inputs = {{&y, "y"}, {&given.mean.array(), "mean"}, {&given.var.array(), "var"},
-                                          {&weight.array(), "weight"}, {&bias.array(), "bias"}};
+  const std::vector<NamedArray> inputs = {{&y, "y"},
+                                          {&given.mean.array(), "mean"},
+                                          {&given.var.array(), "var"},
+                                          {&weight.array(), "weight"},
+                                          {&bias.array(), "bias"}};
   const py::array x = Output(out, y, y, inputs);
   const int threads = Threads(num_threads);
   {
     const py::gil_scoped_release release;
-    Denormalize(ViewOf(y), ViewOf(x), axis, given.mean.vector(), given.var.vector(), {weight.vector(), bias.vector()}, eps,
-                threads);
+    Denormalize(ViewOf(y), ViewOf(x), axis, given.mean.vector(), given.var.vector(), {weight.vector(), bias.vector()},
+                eps, threads);
   }
   return x;
 }

@@ -23,7 +23,8 @@ py::tuple Statistics(py::handle x_object, py::handle axis_object, py::handle num
 
 // The arrays of ChannelStats, which made and checked them: contiguous, of one length. Refused where they aren't.
 void RequireState(const Counts& count, const Doubles& mean, const Doubles& m2) {
-  if (count.ndim() != 1 || mean.ndim() != 1 || m2.ndim() != 1 || mean.size() != count.size() || m2.size() != count.size()) {
+  if (count.ndim() != 1 || mean.ndim() != 1 || m2.ndim() != 1 || mean.size() != count.size() ||
+      m2.size() != count.size()) {
     FailValue("stats", "count, mean and m2 of one length", ShapeOf(count) + ", " + ShapeOf(mean) + ", " + ShapeOf(m2));
   }
 }
@@ -43,10 +44,12 @@ void UpdateRunning(py::handle mean_object, py::handle var_object, const Counts& 
                    const Doubles& m2, py::handle momentum, py::handle momentum_of, py::handle unbiased) {
   RequireState(count, mean, m2);
   const auto channels = static_cast<std::size_t>(count.size());
-  const RunningArgument running_mean(mean_object, "running_mean", channels), running_var(var_object, "running_var", channels);
+  const RunningArgument running_mean(mean_object, "running_mean", channels),
+      running_var(var_object, "running_var", channels);
   if (!running_mean.given()) FailType("running_mean", "a NumPy array", "None");
   if (!running_var.given()) FailType("running_var", "a NumPy array", "None");
-  const RunningStats running{running_mean.vector(), running_var.vector(), Momentum(momentum, momentum_of), Flag(unbiased, "unbiased")};
+  const RunningStats running{running_mean.vector(), running_var.vector(), Momentum(momentum, momentum_of),
+                             Flag(unbiased, "unbiased")};
   RequireApart(running_mean.array(), "running_mean", {{&running_var.array(), "running_var"}});
   for (std::size_t c = 0; c < channels; ++c) running.Update(c, count.data()[c], mean.data()[c], m2.data()[c]);
 }

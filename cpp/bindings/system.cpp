@@ -52,7 +52,8 @@ py::array Dense(py::handle object, const char* name) {
   const std::vector<std::size_t> order = MemoryOrder(view);
   for (std::size_t i = order.size(); i-- > 0;) {
     if (view.extents[order[i]] == 1) continue;
-    if (view.strides[order[i]] != static_cast<std::ptrdiff_t>(reach)) FailValue(name, "a dense array", "strides " + py::repr(array.attr("strides")).cast<std::string>());
+    if (view.strides[order[i]] != static_cast<std::ptrdiff_t>(reach))
+      FailValue(name, "a dense array", "strides " + py::repr(array.attr("strides")).cast<std::string>());
     reach *= static_cast<std::size_t>(view.extents[order[i]]);
   }
   return array;
@@ -76,7 +77,8 @@ double Move(py::handle kind_object, py::handle stream, py::handle a_object, py::
   }
   const int threads = Threads(num_threads);
   const py::gil_scoped_release release;
-  return MoveBytes(kind, store, a.data(), b.data(), const_cast<void*>(out.data()), static_cast<std::size_t>(a.nbytes()), threads);
+  return MoveBytes(kind, store, a.data(), b.data(), const_cast<void*>(out.data()), static_cast<std::size_t>(a.nbytes()),
+                   threads);
 }
 
 void SetNumThreads(py::handle n) { SetThreads(n.is_none() ? 0 : Threads(n)); }

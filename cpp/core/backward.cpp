@@ -152,8 +152,8 @@ void TrainBackward(const ArrayView& dy, const ArrayView& x, const ArrayView& dx,
     const Plan plan(layout, x_operand);
     const Kernels<T>& kernels = KernelsOf(table, zero);
     const std::size_t bytes = layout.Values() * sizeof(T);
-    const GradientReducer<T, decltype(stat)> reducer(plan, kernels, dy_operand, x_operand,
-                                                            TrainingPrecision(layout), stat);
+    const GradientReducer<T, decltype(stat)> reducer(plan, kernels, dy_operand, x_operand, TrainingPrecision(layout),
+                                                     stat);
     RunSweeps(
         plan, ThreadsFor(bytes, threads), kFields, reducer,
         [&](std::size_t group, double* partials) {
@@ -182,8 +182,8 @@ void InferenceBackward(const ArrayView& dy, const ArrayView& x, const ArrayView&
     const Plan plan(layout, x_operand);
     const Kernels<T>& kernels = KernelsOf(table, zero);
     const std::size_t bytes = layout.Values() * sizeof(T);
-    const GradientReducer<T, decltype(stat)> reducer(plan, kernels, dy_operand, x_operand,
-                                                            TrainingPrecision(layout), stat);
+    const GradientReducer<T, decltype(stat)> reducer(plan, kernels, dy_operand, x_operand, TrainingPrecision(layout),
+                                                     stat);
     RunSweeps(
         plan, ThreadsFor(bytes, threads), kFields, reducer,
         [&](std::size_t group, double* partials) {

@@ -1,8 +1,9 @@
 // Batch normalization of arrays in memory: the C++ interface.
 //
-// Arrays are float32 or float64 with any strides, all of one call of one type and one shape; `axis` is the channel axis.
-// Per-channel results are float64 arrays of one value per channel. Outputs may be x (forward) or dy (backward) itself
-// and overlap nothing else. Callers check arguments; std::invalid_argument tells of a BATCHNORM_ISA that can't be had.
+// Arrays are float32 or float64 with any strides, all of one call of one type and one shape; `axis` is the channel
+// axis. Per-channel results are float64 arrays of one value per channel. Outputs may be x (forward) or dy (backward)
+// itself and overlap nothing else. Callers check arguments; std::invalid_argument tells of a BATCHNORM_ISA that can't
+// be had.
 //
 // Ioffe and Szegedy, "Batch Normalization", 2015: the transform is Algorithm 1, its gradient section 3.
 #pragma once

@@ -68,7 +68,8 @@ void TrainForward(const ArrayView& x, const ArrayView& y, std::size_t axis, cons
   const Layout layout = LayoutOf(x, axis);
   const std::int64_t count = CountOf(x, axis);
   if (count == 0) {
-    for (double* field : {mean, rstd, var}) std::fill_n(field, layout.channels, std::numeric_limits<double>::quiet_NaN());
+    for (double* field : {mean, rstd, var})
+      std::fill_n(field, layout.channels, std::numeric_limits<double>::quiet_NaN());
   }
   if (layout.Values() == 0) return;
   const KernelTable& table = ActiveKernels();
@@ -102,7 +103,8 @@ void TrainForward(const ArrayView& x, const ArrayView& y, std::size_t axis, cons
 void InferenceForward(const ArrayView& x, const ArrayView& y, std::size_t axis, ChannelVector mean, ChannelVector var,
                       const AffineTransform& affine, double eps, int threads) {
   MapAffine(x, y, axis, threads, [&](std::size_t c) {
-    return ChannelAffine{mean.Get(c), affine.weight.GetOr(c, 1) * ReciprocalStd(var.Get(c), eps), affine.bias.GetOr(c, 0)};
+    return ChannelAffine{mean.Get(c), affine.weight.GetOr(c, 1) * ReciprocalStd(var.Get(c), eps),
+                         affine.bias.GetOr(c, 0)};
   });
 }
 

@@ -10,6 +10,7 @@ namespace batchnorm {
 enum class MoveKind { kRead1, kCopy, kRead2, kRead2Write1 };
 
 // Reads a (and b), writes out, each of `bytes` dense bytes, a multiple of 4. Returns a sum of what was read.
-double MoveBytes(MoveKind kind, StoreKind store, const void* a, const void* b, void* out, std::size_t bytes, int threads);
+double MoveBytes(MoveKind kind, StoreKind store, const void* a, const void* b, void* out, std::size_t bytes,
+                 int threads);
 
 }  // namespace batchnorm

@@ -7,18 +7,18 @@
 namespace batchnorm {
 namespace {
 
-constexpr std::size_t kTileElements = 16384;  // 64 KB of float32: a block that is taken twice is read from L2
+constexpr std::size_t kTileElements = 16384;      // 64 KB of float32: a block that is taken twice is read from L2
 constexpr std::size_t kRowsTileElements = 65536;  // column sums are folded once a block, so blocks are longer here
 constexpr std::size_t kLeastRows = 64;            // likewise
 constexpr std::size_t kMostColumns = 1024;        // parameters and sums of one tile stay in L1 and L2
 constexpr std::size_t kLanesMultiple = 16;        // float32 lanes of the widest vector
 constexpr std::size_t kLeastColumns = 64;
-constexpr std::size_t kShortRun = 32;             // shorter runs are gathered: a kernel call would cost more
-constexpr std::size_t kTasks = 256;               // enough for 64 threads to balance
+constexpr std::size_t kShortRun = 32;  // shorter runs are gathered: a kernel call would cost more
+constexpr std::size_t kTasks = 256;    // enough for 64 threads to balance
 constexpr std::size_t kMostChunks = 128;
 constexpr std::size_t kChunkElements = 65536;
-constexpr std::size_t kGroupElements = 16384;     // small channels are taken together
-constexpr std::size_t kPartialBytes = 24;         // of one channel in one chunk
+constexpr std::size_t kGroupElements = 16384;  // small channels are taken together
+constexpr std::size_t kPartialBytes = 24;      // of one channel in one chunk
 
 std::size_t CeilDiv(std::size_t a, std::size_t b) { return (a + b - 1) / b; }
 std::size_t RoundUp(std::size_t a, std::size_t multiple) { return CeilDiv(a, multiple) * multiple; }
@@ -46,7 +46,9 @@ Plan::Plan(const Layout& layout, const Operand<T>& x)
   } else {
     const std::size_t most = std::max<std::size_t>(1, kMostColumns / inner_);
     const std::size_t step = kLanesMultiple / std::gcd(inner_, kLanesMultiple);
-    group_channels_ = channels_ <= most ? channels_ : std::min(channels_, RoundUp(CeilDiv(channels_, CeilDiv(channels_, most)), step));
+    group_channels_ = channels_ <= most
+                          ? channels_
+                          : std::min(channels_, RoundUp(CeilDiv(channels_, CeilDiv(channels_, most)), step));
     if (group_channels_ == channels_) repeat_ = Repeat(channels_ * inner_);
     const std::size_t columns = Columns(group_channels_);
     tile_positions = std::max(kLeastRows, kRowsTileElements / columns) * repeat_;

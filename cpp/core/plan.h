@@ -47,10 +47,10 @@ class Plan {
   WalkKind walk_;
   std::size_t positions_, channels_, inner_;
   std::size_t groups_, group_channels_;
-  std::size_t repeat_ = 1;         // positions in one row of a tile (kRows)
-  std::size_t run_;                // positions that a tile may take without crossing a gap
-  std::size_t pieces_, piece_;     // a run is cut into pieces of this many positions, the last one shorter
-  std::size_t tile_runs_ = 1;      // runs in one tile (kPlanar, where a run is one piece)
+  std::size_t repeat_ = 1;      // positions in one row of a tile (kRows)
+  std::size_t run_;             // positions that a tile may take without crossing a gap
+  std::size_t pieces_, piece_;  // a run is cut into pieces of this many positions, the last one shorter
+  std::size_t tile_runs_ = 1;   // runs in one tile (kPlanar, where a run is one piece)
   std::size_t runs_at_one_stride_ = 1;
   std::size_t chunks_, chunk_units_, longer_chunks_;  // the first longer_chunks_ have one unit more
 };
@@ -60,7 +60,8 @@ void Plan::ForEachBlock(std::size_t group, std::size_t chunk, Body body) const {
   const std::size_t end = Unit(chunk + 1);
   for (std::size_t unit = Unit(chunk); unit < end;) {
     std::size_t next = unit + 1;
-    if (tile_runs_ > 1) next = unit + std::min({tile_runs_, end - unit, runs_at_one_stride_ - unit % runs_at_one_stride_});
+    if (tile_runs_ > 1)
+      next = unit + std::min({tile_runs_, end - unit, runs_at_one_stride_ - unit % runs_at_one_stride_});
     EmitBlock(group, Position(unit), Position(next), body);
     unit = next;
   }
@@ -79,8 +80,8 @@ void Plan::EmitBlock(std::size_t group, std::size_t first, std::size_t end, Body
   if (rest > 0) body(Block{end - rest, rest, channel, channels, 1, rest * cols});
 }
 
-// The lanes of a training call's sums. Narrow ones are up to twice as fast in cache; their roundings average out, but not
-// over a few values.
+// The lanes of a training call's sums. Narrow ones are up to twice as fast in cache; their roundings average out, but
+// not over a few values.
 Precision TrainingPrecision(const Layout& layout);
 
 // How a call writes its output: past the caches where the output is larger than the last of them, and isn't x.

@@ -29,7 +29,9 @@ void RunSweeps(const Plan& plan, int threads, std::size_t fields, Reduce reduce,
     return;
   }
   std::vector<double> memory(fields * chunks * plan.channels());
-  const auto partials_of = [&](std::size_t group) { return memory.data() + fields * chunks * plan.FirstChannel(group); };
+  const auto partials_of = [&](std::size_t group) {
+    return memory.data() + fields * chunks * plan.FirstChannel(group);
+  };
   ParallelFor(groups * chunks, threads, [&](std::size_t task, Scratch& scratch) {
     const std::size_t group = task / chunks, k = task % chunks;
     reduce(group, k, partials_of(group) + k * fields * plan.Channels(group), scratch);

@@ -34,9 +34,8 @@ float Read2(const float* a, const float* b, std::size_t n) {
 
 template <StoreKind S>
 void Copy(const float* a, float* out, std::size_t n) {
-  Map<S>(Tile<float>{out, 1, n, 0}, [=](std::size_t, std::size_t j, auto lanes) {
-    return LoadAs<float>(a + j, lanes, F32{});
-  });
+  Map<S>(Tile<float>{out, 1, n, 0},
+         [=](std::size_t, std::size_t j, auto lanes) { return LoadAs<float>(a + j, lanes, F32{}); });
 }
 
 template <StoreKind S>

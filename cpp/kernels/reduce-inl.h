@@ -1,8 +1,9 @@
 // Two sums at a time: sum of u and sum of u * v, where a term gives (u, v) at a place of a tile.
 //
-// Note [Narrow lanes widen early]: float lanes take kRounds additions in sequence, then a tree joins the accumulators and
-// the result is added to float64 sums. Roundings that all go one way (a constant dy, sparse data of two values) don't
-// average out: 64 additions in sequence lose 4e-7 of a variance. Four of the same value, and trees of them, lose nothing.
+// Note [Narrow lanes widen early]: float lanes take kRounds additions in sequence, then a tree joins the accumulators
+// and the result is added to float64 sums. Roundings that all go one way (a constant dy, sparse data of two values)
+// don't average out: 64 additions in sequence lose 4e-7 of a variance. Four of the same value, and trees of them, lose
+// nothing.
 #pragma once
 
 #include "kernels/access-inl.h"

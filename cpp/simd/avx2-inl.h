@@ -15,7 +15,8 @@ BATCHNORM_INLINE F32 MulAdd(F32 a, F32 b, F32 c) { return _mm256_fmadd_ps(a, b, 
 BATCHNORM_INLINE F64 MulAdd(F64 a, F64 b, F64 c) { return _mm256_fmadd_pd(a, b, c); }
 
 BATCHNORM_INLINE __m256i Mask32(First lanes) {
-  return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(lanes.count)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(lanes.count)),
+                            _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
 BATCHNORM_INLINE __m256i Mask64(First lanes) {
   return _mm256_cmpgt_epi64(_mm256_set1_epi64x(static_cast<long long>(lanes.count)), _mm256_setr_epi64x(0, 1, 2, 3));

@@ -5,15 +5,19 @@
 
 #define BATCHNORM_ISA neon
 #define BATCHNORM_VECTOR_BYTES 16
-#include "simd/vector-inl.h"
 #include "simd/partial-inl.h"
+#include "simd/vector-inl.h"
 
 namespace batchnorm::neon {
 namespace {
 
 // a * b + c, rounded once.
-BATCHNORM_INLINE F32 MulAdd(F32 a, F32 b, F32 c) { return (F32)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b); }
-BATCHNORM_INLINE F64 MulAdd(F64 a, F64 b, F64 c) { return (F64)vfmaq_f64((float64x2_t)c, (float64x2_t)a, (float64x2_t)b); }
+BATCHNORM_INLINE F32 MulAdd(F32 a, F32 b, F32 c) {
+  return (F32)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+}
+BATCHNORM_INLINE F64 MulAdd(F64 a, F64 b, F64 c) {
+  return (F64)vfmaq_f64((float64x2_t)c, (float64x2_t)a, (float64x2_t)b);
+}
 
 // aarch64 has no streaming store for one vector; its write-streaming mode sees long runs of stores by itself.
 BATCHNORM_INLINE void Stream(F32 v, float* p) { Store(v, p, All{}); }

@@ -16,13 +16,21 @@ struct Scalar {
   T operator[](std::size_t) const { return value; }
 };
 template <class T>
-Scalar<T> operator+(Scalar<T> a, Scalar<T> b) { return {a.value + b.value}; }
+Scalar<T> operator+(Scalar<T> a, Scalar<T> b) {
+  return {a.value + b.value};
+}
 template <class T>
-Scalar<T> operator-(Scalar<T> a, Scalar<T> b) { return {a.value - b.value}; }
+Scalar<T> operator-(Scalar<T> a, Scalar<T> b) {
+  return {a.value - b.value};
+}
 template <class T>
-Scalar<T> operator*(Scalar<T> a, Scalar<T> b) { return {a.value * b.value}; }
+Scalar<T> operator*(Scalar<T> a, Scalar<T> b) {
+  return {a.value * b.value};
+}
 template <class T>
-Scalar<T>& operator+=(Scalar<T>& a, Scalar<T> b) { return a = a + b; }
+Scalar<T>& operator+=(Scalar<T>& a, Scalar<T> b) {
+  return a = a + b;
+}
 
 using F32 = Scalar<float>;
 using F64 = Scalar<double>;
@@ -32,22 +40,36 @@ template <class T>
 constexpr std::size_t kLanes = 1;
 
 template <class T>
-Vec<T> Set(T value) { return {value}; }
+Vec<T> Set(T value) {
+  return {value};
+}
 template <class T>
-Vec<T> Load(const T* p, All) { return {*p}; }
+Vec<T> Load(const T* p, All) {
+  return {*p};
+}
 template <class T>
-Vec<T> Load(const T*, First, Vec<T> fill = {}) { return fill; }  // no tail is shorter than one lane
+Vec<T> Load(const T*, First, Vec<T> fill = {}) {
+  return fill;
+}  // no tail is shorter than one lane
 template <class T>
-void Store(Vec<T> v, T* p, All) { *p = v.value; }
+void Store(Vec<T> v, T* p, All) {
+  *p = v.value;
+}
 template <class T>
 void Store(Vec<T>, T*, First) {}
 template <class T>
-void Stream(Vec<T> v, T* p) { *p = v.value; }
+void Stream(Vec<T> v, T* p) {
+  *p = v.value;
+}
 inline void StreamFence() {}
 template <class T>
-Vec<T> MulAdd(Vec<T> a, Vec<T> b, Vec<T> c) { return a * b + c; }
+Vec<T> MulAdd(Vec<T> a, Vec<T> b, Vec<T> c) {
+  return a * b + c;
+}
 template <class T, class V>
-T ReduceSum(V v) { return v.value; }
+T ReduceSum(V v) {
+  return v.value;
+}
 inline F64 LoadPromoted(const float* p, All) { return {*p}; }
 inline F64 LoadPromoted(const float*, First, F64 fill) { return fill; }
 

@@ -5,8 +5,8 @@
 
 #define BATCHNORM_ISA baseline
 #define BATCHNORM_VECTOR_BYTES 16
-#include "simd/vector-inl.h"
 #include "simd/partial-inl.h"
+#include "simd/vector-inl.h"
 
 namespace batchnorm::baseline {
 namespace {

@@ -326,8 +326,8 @@ def batch_norm_inference_backward(
     Returns
     -------
     Gradients
-        With dx, dweight, dbias, dmean and dvar. All but dx come in the weight's dtype; without a weight in float64
-        for float64 x, else in float32.
+        With dx, dweight, dbias, dmean and dvar. dweight and dbias come in the weight's dtype; without a weight in
+        float64 for float64 x, else in float32. dmean and dvar come in the dtypes of their statistics.
 
     Raises
     ------

@@ -1,0 +1,237 @@
+"""The numerical bars of issue 2, and data that is known to break batch normalization elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+import batchnorm as bn
+import oracle
+from layouts import parameters
+from oracle import Array
+from tolerances import assert_forward, assert_gradients, assert_same_bits, assert_stats, within
+
+AXES = {"channels_first": 1, "channels_last": -1}
+
+
+@pytest.fixture(params=AXES.values(), ids=AXES.keys())
+def axis(request: pytest.FixtureRequest) -> int:
+    return request.param  # type: ignore[no-any-return]
+
+
+def in_layout(a: Array, axis: int) -> Array:
+    """(N, C, ...) with the channels moved to axis, dense."""
+    return np.ascontiguousarray(np.moveaxis(a, 1, axis))
+
+
+def from_sequence(values: Array, axis: int) -> Array:
+    """(C, n) values as (16, C, n / 256, 16) or with C last, in that order in each channel."""
+    c, n = values.shape
+    return in_layout(np.moveaxis(values.reshape(c, 16, n // 256, 16), 0, 1), axis)
+
+
+def assert_every_row(x: Array, axis: int, seed: int = 9) -> None:
+    """Every row of the contract, once."""
+    __tracebackhide__ = True
+    c = x.shape[axis]
+    weight, bias = parameters(c)
+    dy = np.random.default_rng(seed).normal(0.1, 1, x.shape).astype(x.dtype)
+    forward = oracle.train(x, weight, bias, axis=axis)
+    y, saved = bn.batch_norm_train(x, weight, bias, axis=axis)
+    assert_forward(y, saved, x, forward, weight, bias, axis)
+    want = oracle.backward(dy, x, weight, axis=axis)
+    assert_gradients(bn.batch_norm_backward(dy, x, saved), dy, x, want, forward, weight, axis)
+    assert_stats(bn.channel_stats(x, axis=axis), x, axis)
+
+
+class Bar(NamedTuple):
+    """The data of one bar, with what the oracle says about it, once for all instruction sets."""
+
+    x: Array
+    dy: Array
+    axis: int
+    weight: Array
+    bias: Array
+    forward: oracle.Forward
+    backward: oracle.Backward
+
+
+SHAPE = (32, 16, 112, 112)
+BARS: dict[str, Callable[[np.random.Generator], Array]] = {
+    "mean=0,std=1": lambda rng: rng.normal(0, 1, SHAPE),
+    "mean=100,std=1": lambda rng: rng.normal(100, 1, SHAPE),
+    "mean=1e4,std=1": lambda rng: rng.normal(1e4, 1, SHAPE),
+    "mean=1e5,std=0.1": lambda rng: rng.normal(1e5, 0.1, SHAPE),
+    "ramp_over_the_batch": lambda rng: rng.normal(0, 1, SHAPE) + np.linspace(0, 1e4, 32)[:, None, None, None],
+}
+
+
+@pytest.fixture(scope="module", params=[(b, a) for b in BARS for a in AXES], ids=lambda p: f"{p[0]}-{p[1]}")
+def bar(request: pytest.FixtureRequest) -> Iterator[Bar]:
+    name, layout = request.param
+    rng = np.random.default_rng(0)
+    axis, (weight, bias) = AXES[layout], parameters(16)
+    x, dy = (in_layout(a.astype(np.float32), axis) for a in (BARS[name](rng), rng.normal(0.1, 1, SHAPE)))
+    yield Bar(
+        x, dy, axis, weight, bias, oracle.train(x, weight, bias, axis=axis), oracle.backward(dy, x, weight, axis=axis)
+    )
+
+
+def test_the_bars_of_the_issue(bar: Bar, isa: str) -> None:
+    """float32, (32, 16, 112, 112) and (32, 112, 112, 16)."""
+    y, saved = bn.batch_norm_train(bar.x, bar.weight, bar.bias, axis=bar.axis)
+    assert_forward(y, saved, bar.x, bar.forward, bar.weight, bar.bias, bar.axis)
+    got = bn.batch_norm_backward(bar.dy, bar.x, saved)
+    assert_gradients(got, bar.dy, bar.x, bar.backward, bar.forward, bar.weight, bar.axis)
+
+
+def test_the_bars_of_the_issue_for_statistics(bar: Bar, isa: str) -> None:
+    stats = bn.channel_stats(bar.x, axis=bar.axis)
+    count = bar.x.size // 16
+    assert stats.count.tolist() == [count] * 16
+    std = np.sqrt(bar.forward.var)
+    within("mean", stats.mean, bar.forward.mean, 1e-14 * np.maximum(np.abs(bar.forward.mean), std))
+    m2 = bar.forward.var * count
+    within("m2", stats.m2, m2, (1e-14 + 1e-16 * np.abs(bar.forward.mean) / std) * m2)
+
+
+@pytest.mark.parametrize("mean_and_std", [(0, 1), (100, 1), (1e4, 1), (1e5, 0.1), (1e6, 1), (-1e6, 1)], ids=str)
+def test_far_from_zero(isa: str, dtype: Any, axis: int, mean_and_std: tuple[float, float]) -> None:
+    x = np.random.default_rng(0).normal(*mean_and_std, (8, 6, 40, 41)).astype(dtype)
+    assert_every_row(in_layout(x, axis), axis)
+
+
+def test_a_ramp_over_the_batch(isa: str, dtype: Any, axis: int) -> None:
+    x = np.random.default_rng(0).normal(0, 1, (32, 6, 20, 21)) + np.linspace(0, 1e4, 32)[:, None, None, None]
+    assert_every_row(in_layout(x.astype(dtype), axis), axis)
+
+
+@pytest.mark.parametrize("mean", [0, 1e4], ids=str)
+@pytest.mark.parametrize("where", ["first", "middle", "last"])
+def test_an_outlier_of_1e4_sigma(isa: str, dtype: Any, axis: int, where: str, mean: float) -> None:
+    """First, it is what a pivot is taken from."""
+    values = np.random.default_rng(0).normal(mean, 1, (4, 65536))
+    values[:, {"first": 0, "middle": 30001, "last": -1}[where]] += 1e4
+    assert_every_row(from_sequence(values.astype(dtype), axis), axis)
+
+
+@pytest.mark.parametrize("length", [1, 16, 1000, 4096, 8192, 16384, 65536])
+def test_alternating_blocks(isa: str, dtype: Any, axis: int, length: int) -> None:
+    """At +100 and -100: a pivot from one block is 200 sigma off in the next."""
+    sign = 1 - 2 * (np.arange(2**18) // length % 2)
+    values = np.random.default_rng(0).normal(0, 1, (3, 2**18)) + 100 * sign
+    assert_every_row(from_sequence(values.astype(dtype), axis), axis)
+
+
+def test_alternating_samples(isa: str, dtype: Any, axis: int) -> None:
+    sign = 1 - 2 * (np.arange(32) % 2)
+    x = np.random.default_rng(0).normal(0, 1, (32, 5, 50, 51)) + 1e3 * sign[:, None, None, None]
+    assert_every_row(in_layout(x.astype(dtype), axis), axis)
+
+
+@pytest.mark.parametrize("a", [0.1, 1 / 3, 0.7, 1e-3, 12345.678], ids="{:.4g}".format)
+@pytest.mark.parametrize("share", [0.5, 0.1, 0.003], ids=str)
+def test_sparse_two_valued_data(isa: str, dtype: Any, axis: int, share: float, a: float) -> None:
+    """0 or a: all rounding errors have one sign, so long sums of float32 drift."""
+    values = np.where(np.random.default_rng(0).random((4, 2**17)) < share, a, 0)
+    assert_every_row(from_sequence(values.astype(dtype), axis), axis)
+
+
+CONSTANTS = [0.0, 0.1, 1 / 3, -0.7, 1.0, 123456.789, 16777215.0, 1e-30, 1e-40, 1e30, 3e38]
+
+
+@pytest.mark.parametrize("eps", [0, 1e-5], ids=str)
+@pytest.mark.parametrize("shape", [(7, 5, 1), (3, 5, 17), (13, 5, 31, 31), (2, 5, 70001)], ids=str)
+def test_a_constant_has_variance_zero_and_gives_the_bias(
+    isa: str, dtype: Any, axis: int, shape: tuple[int, ...], eps: float
+) -> None:
+    bias = np.array([0.0, 1 / 3, -2.5, 1e-3, 7e5])
+    for value in CONSTANTS:
+        x = in_layout(np.full(shape, value, dtype), axis)
+        y, saved = bn.batch_norm_train(x, None, bias, axis=axis, eps=eps)
+        assert_same_bits(f"var of {value}", saved.var, np.zeros(5))
+        want = np.broadcast_to(oracle.along(bias, x, axis).astype(dtype), x.shape)
+        assert (y == want).all(), value
+        assert_same_bits(f"m2 of {value}", bn.channel_stats(x, axis=axis).m2, np.zeros(5))
+
+
+def test_a_constant_channel_among_others(isa: str, dtype: Any, axis: int) -> None:
+    """Also one constant per channel, so that columns differ where the variance is zero."""
+    x = np.random.default_rng(0).normal(3, 2, (16, 5, 20, 21))
+    x[:, [1, 3]] = np.array([0.1, -1e4])[:, None, None]
+    x = in_layout(x.astype(dtype), axis)
+    _, saved = bn.batch_norm_train(x, axis=axis)
+    assert_same_bits("var", saved.var[[1, 3]], np.zeros(2))
+    assert (saved.var[[0, 2, 4]] > 1).all()
+    assert_every_row(x, axis)
+
+
+@pytest.mark.no_sanitizer  # 400 MB
+def test_ones() -> None:
+    """NumPy says mean 0.5 here."""
+    x = np.ones((8192, 64, 64, 3), np.float32)
+    stats = bn.channel_stats(x, axis=-1)
+    assert stats.count.tolist() == [2**25] * 3
+    assert stats.mean.tolist() == [1, 1, 1]
+    assert stats.var().tolist() == [0, 0, 0]
+    y, saved = bn.batch_norm_train(x, axis=-1, out=x)
+    assert saved.mean.tolist() == [1, 1, 1]
+    assert saved.var.tolist() == [0, 0, 0]
+    assert not y.any()
+
+
+@pytest.mark.parametrize("std", [1e-15, 1e-8, 1e8, 1e15], ids="{:.0e}".format)
+@pytest.mark.parametrize("mean_over_std", [0, 1, 1000])
+def test_small_and_large_standard_deviations(isa: str, dtype: Any, axis: int, std: float, mean_over_std: float) -> None:
+    x = (np.random.default_rng(0).normal(mean_over_std, 1, (8, 6, 40, 41)) * std).astype(dtype)
+    x = in_layout(x, axis)
+    forward = oracle.train(x, eps=0, axis=axis)
+    y, saved = bn.batch_norm_train(x, eps=0, axis=axis)
+    assert_forward(y, saved, x, forward, axis=axis)
+    assert_stats(bn.channel_stats(x, axis=axis), x, axis)
+    assert_every_row(x, axis)
+
+
+FINITE: dict[str, Callable[[np.random.Generator], Array]] = {
+    "subnormal": lambda rng: rng.normal(0, 1e-41, (4, 4096)),
+    "near_the_smallest": lambda rng: rng.normal(0, 1e-37, (4, 4096)),
+    "near_the_largest": lambda rng: rng.uniform(-3e38, 3e38, (4, 4096)),
+    "every_magnitude": lambda rng: 10.0 ** rng.uniform(-40, 38, (4, 4096)) * rng.choice([-1, 1], (4, 4096)),
+    "one_huge": lambda rng: np.where(np.arange(4096) == 17, 3e38, rng.normal(0, 1, (4, 4096))),
+}
+
+
+@pytest.mark.parametrize("data", FINITE.values(), ids=FINITE.keys())
+def test_statistics_of_any_finite_input(isa: str, dtype: Any, axis: int, data: Callable[..., Array]) -> None:
+    """channel_stats sums in float64 lanes, which hold the square of any float32."""
+    x = from_sequence(data(np.random.default_rng(0)).astype(dtype), axis)
+    assert np.isfinite(x).all()
+    assert_stats(bn.channel_stats(x, axis=axis), x, axis)
+
+
+def test_statistics_of_doubles_beyond_float32(isa: str, axis: int) -> None:
+    for std in (1e-140, 1e140):
+        x = from_sequence(np.random.default_rng(0).normal(3, 1, (4, 4096)) * std, axis)
+        assert_stats(bn.channel_stats(x, axis=axis), x, axis)
+
+
+def test_eight_million_values_in_one_channel(isa: str) -> None:
+    """A running mean in float32 would freeze; one in float64 by single values would drift."""
+    x = np.random.default_rng(0).random((2**23 + 3, 1), np.float32) + np.float32(10)
+    forward = oracle.train(x)
+    y, saved = bn.batch_norm_train(x)
+    assert_forward(y, saved, x, forward)
+    assert_stats(bn.channel_stats(x), x)
+
+
+def test_a_large_offset_in_dy(isa: str, dtype: Any, axis: int) -> None:
+    """dx takes the mean of dy away, and dweight must not see it."""
+    rng = np.random.default_rng(0)
+    x, dy = rng.normal(100, 1, (8, 6, 40, 41)), rng.normal(1e3, 1, (8, 6, 40, 41))
+    x, dy = (in_layout(a.astype(dtype), axis) for a in (x, dy))
+    _, saved = bn.batch_norm_train(x, axis=axis)
+    got = bn.batch_norm_backward(dy, x, saved)
+    assert_gradients(got, dy, x, oracle.backward(dy, x, axis=axis), oracle.train(x, axis=axis), axis=axis)
