@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import batchnorm as bn
 import numpy as np
 import pytest
-
-import batchnorm as bn
 from batchnorm import _core
 from layouts import CASES, DENSE_CASES, Case
 

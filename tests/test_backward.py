@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-import pytest
-
 import batchnorm as bn
+import numpy as np
 import oracle
+import pytest
 from layouts import Case, fresh_out, only_inside_written, padded_out, parameters
 from oracle import Array
 from tolerances import assert_gradients, assert_same_bits

@@ -8,11 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pytest
-
 import batchnorm as bn
+import numpy as np
 import oracle
+import pytest
 from layouts import Case
 from oracle import Array
 from tolerances import assert_same_bits, assert_stats, within

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-import pytest
-
 import batchnorm as bn
+import numpy as np
 import oracle
+import pytest
 from layouts import Case, fresh_out, given_statistics, only_inside_written, padded_out, parameters
 from tolerances import TABLE, assert_denormalized, assert_same_bits, within
 

@@ -7,14 +7,15 @@ import select
 import signal
 import threading
 import time
+import traceback
 from collections.abc import Callable
 
+import batchnorm as bn
 import numpy as np
 import pytest
-
-import batchnorm as bn
 from processes import run_code
 
+FOLDER = os.path.dirname(os.path.abspath(__file__))
 SECONDS = 10  # guards against a hang; a computation here takes milliseconds
 
 pytestmark = [
@@ -32,37 +33,37 @@ def compute(threads: int = 2) -> bytes:
     return y.tobytes() + gradients.dx.tobytes() + saved.mean.tobytes() + saved.var.tobytes()
 
 
-def in_child(work: Callable[[], bytes], seconds: float = SECONDS) -> bytes:
+def in_child(work: Callable[[], bytes]) -> bytes:
     """What `work` returns in a forked child, which is killed if it takes too long."""
     receive, send = os.pipe()
     child = os.fork()
     if child == 0:
-        status = 1
         try:
             os.close(receive)
             with os.fdopen(send, "wb") as pipe:
                 pipe.write(work())
-            status = 0
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
         finally:
-            os._exit(status)
+            os._exit(1)
     os.close(send)
-    received, deadline = [], time.monotonic() + seconds
+    received, deadline = b"", time.monotonic() + SECONDS
     try:
         while True:
             readable, _, _ = select.select([receive], [], [], max(0.0, deadline - time.monotonic()))
             if not readable:
-                pytest.fail(f"the child hung for {seconds} s")
-            part = os.read(receive, 2**16)
+                os.kill(child, signal.SIGKILL)
+                pytest.fail(f"the child hung for {SECONDS} s")
+            part = os.read(receive, 2**20)
             if not part:
                 break
-            received.append(part)
+            received += part
     finally:
         os.close(receive)
-        if not received or not readable:
-            os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
-    assert status == 0, f"the child ended with {status}"
-    return b"".join(received)
+    assert status == 0, f"the child ended with status {status}"
+    return received
 
 
 def test_parent_and_child() -> None:
@@ -85,12 +86,12 @@ def test_many_children() -> None:
 
 def test_parent_that_has_not_computed() -> None:
     """In a fresh interpreter, where nothing of OpenMP has started."""
-    code = """
-import sys; sys.path.insert(0, {folder!r})
+    code = f"""
+import sys; sys.path.insert(0, {FOLDER!r})
 import test_fork
 child = test_fork.in_child(test_fork.compute)
 print(child == test_fork.compute() == test_fork.in_child(test_fork.compute))
-""".format(folder=os.path.dirname(__file__))
+"""
     assert run_code(code, PYTHONWARNINGS="ignore").split() == ["True"]
 
 
@@ -118,12 +119,12 @@ def test_a_thread_of_the_parent_has_computed() -> None:
 def test_torch_was_imported_first() -> None:
     """It brings an OpenMP runtime of its own, and uses it."""
     pytest.importorskip("torch", reason="needs the extra [peers]")
-    code = """
+    code = f"""
 import torch
 torch.ones(1000, 1000).sum(), torch.ones(500, 500) @ torch.ones(500, 500)
-import sys; sys.path.insert(0, {folder!r})
+import sys; sys.path.insert(0, {FOLDER!r})
 import test_fork
 want = test_fork.compute()
 print(test_fork.in_child(test_fork.compute) == want == test_fork.compute())
-""".format(folder=os.path.dirname(__file__))
+"""
     assert run_code(code, PYTHONWARNINGS="ignore").split() == ["True"]

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import batchnorm as bn
 import numpy as np
 import pytest
-
-import batchnorm as bn
 from layouts import Case, given_statistics, parameters
 from oracle import Array
 from tolerances import within

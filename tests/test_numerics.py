@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-import numpy as np
-import pytest
-
 import batchnorm as bn
+import numpy as np
 import oracle
+import pytest
 from layouts import parameters
 from oracle import Array
 from tolerances import assert_forward, assert_gradients, assert_same_bits, assert_stats, within

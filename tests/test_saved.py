@@ -6,11 +6,10 @@ import copy
 import pickle
 from typing import Any
 
-import numpy as np
-import pytest
-
 import batchnorm as bn
+import numpy as np
 import oracle
+import pytest
 from layouts import parameters
 from oracle import Array
 from tolerances import assert_gradients, assert_same_bits, within

@@ -9,10 +9,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import batchnorm as bn
 import numpy as np
 import pytest
-
-import batchnorm as bn
 from batchnorm import _core
 from oracle import Array
 from processes import run_code

@@ -120,7 +120,9 @@ bool HasOrder(const py::array& out, const std::vector<std::size_t>& order) {
 }
 
 std::string StridesOf(const std::vector<py::ssize_t>& strides) {
-  return Repr(py::tuple(py::cast(std::vector<py::ssize_t>(strides.begin(), strides.end()))));
+  py::tuple tuple(strides.size());
+  for (std::size_t i = 0; i < strides.size(); ++i) tuple[i] = py::int_(strides[i]);
+  return Repr(tuple);
 }
 
 }  // namespace

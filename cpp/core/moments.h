@@ -1,6 +1,8 @@
 // Moments of the channels of one chunk.
 #pragma once
 
+#include <algorithm>
+
 #include "core/channel_stats.h"
 #include "core/sweep.h"
 
@@ -44,43 +46,59 @@ class MomentReducer {
         for (std::size_t i = 0; i < block.channels; ++i) pivots[c + i] = tile.data[i * plan_.inner()];
       }
       const double count = seen - before;
-      TakeSums(block, tile, count, pivots + c, columns, sums);
+      TakeSums(block, tile, count, {pivots + c, columns, sums}, scratch);
       MergeBlock(block.channels, before, moments, count, pivots + c, sums.first(), sums.second());
     });
   }
 
  private:
-  void TakeSums(const Block& block, Tile<const T> tile, double count, T* pivot, ColumnParameters<T>& columns,
-                BlockSums& sums) const {
-    constexpr int kMostTries = 3;  // a pivot that is off by rounding alone needs a third
-    Precision precision = precision_;
-    for (int attempt = 1;; ++attempt) {
-      const T* pivot_columns = pivot;
-      if (plan_.walk() == WalkKind::kRows) {
-        columns.Fill(0, [pivot](std::size_t c) { return pivot[c]; });
-        pivot_columns = columns.At(0, block);
-      }
-      kernels_.moments[static_cast<std::size_t>(precision)](tile, pivot_columns, sums.first_columns(),
-                                                            sums.second_columns());
-      sums.Fold(block);
-      if (precision == Precision::kNarrow && OutOfRange(block.channels, sums)) {
-        precision = Precision::kWide;
-        --attempt;
-      } else if (attempt == kMostTries || !Recenter(block.channels, count, pivot, sums.first(), sums.second())) {
-        return;
-      }
+  struct Channels {  // of one block
+    T* pivot;
+    ColumnParameters<T>& columns;
+    BlockSums& sums;
+  };
+
+  // The block's sums about good pivots. What a channel gets depends on its own values alone.
+  void TakeSums(const Block& block, Tile<const T> tile, double count, Channels to, Scratch& scratch) const {
+    Settle(precision_, block, tile, count, to);
+    if (precision_ == Precision::kWide || sizeof(T) == sizeof(double)) return;
+    const std::size_t n = block.channels;
+    double *first = to.sums.first(), *second = to.sums.second();
+    if (std::equal(first, first + n, second, InNarrowRange)) return;
+    // Channels in range keep what they have.
+    double* kept = scratch.Get<double>(Scratch::kKept, 3 * n);
+    std::copy_n(first, n, kept);
+    std::copy_n(second, n, kept + n);
+    std::copy_n(to.pivot, n, kept + 2 * n);
+    Settle(Precision::kWide, block, tile, count, to);
+    for (std::size_t c = 0; c < n; ++c) {
+      if (!InNarrowRange(kept[c], kept[n + c])) continue;
+      first[c] = kept[c];
+      second[c] = kept[n + c];
+      to.pivot[c] = static_cast<T>(kept[2 * n + c]);
     }
   }
 
   // Note [Narrow range]
-  static bool OutOfRange(std::size_t channels, const BlockSums& sums) {
-    if (sizeof(T) == sizeof(double)) return false;
-    bool out = false;
-    for (std::size_t c = 0; c < channels; ++c) {
-      const double s = sums.first()[c], q = sums.second()[c];
-      out = out || !(q < 1e34) || (q < 1e-26 && (s != 0 || q != 0));
+  static bool InNarrowRange(double sum, double sum2) {
+    return sum2 < 1e34 && (sum2 >= 1e-26 || (sum == 0 && sum2 == 0));
+  }
+
+  // Takes the sums until every pivot is near its block's mean.
+  void Settle(Precision precision, const Block& block, Tile<const T> tile, double count, Channels to) const {
+    constexpr int kMostTries = 3;  // a pivot that is off by rounding alone needs a third
+    for (int attempt = 1;; ++attempt) {
+      const T* pivot_columns = to.pivot;
+      if (plan_.walk() == WalkKind::kRows) {
+        to.columns.Fill(0, [&to](std::size_t c) { return to.pivot[c]; });
+        pivot_columns = to.columns.At(0, block);
+      }
+      kernels_.moments[static_cast<std::size_t>(precision)](tile, pivot_columns, to.sums.first_columns(),
+                                                            to.sums.second_columns());
+      to.sums.Fold(block);
+      if (attempt == kMostTries || !Recenter(block.channels, count, to.pivot, to.sums.first(), to.sums.second()))
+        return;
     }
-    return out;
   }
 
   const Plan& plan_;

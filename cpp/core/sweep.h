@@ -98,8 +98,8 @@ class BlockSums {
   double* second_columns() { return data_ + columns_; }
 
   // Sums per channel of the block, after Fold.
-  const double* first() const { return data_ + (planar_ ? 0 : 2 * columns_); }
-  const double* second() const { return first() + columns_; }
+  double* first() { return data_ + (planar_ ? 0 : 2 * columns_); }
+  double* second() { return first() + columns_; }
 
   void Fold(const Block& block) {
     if (planar_) return;

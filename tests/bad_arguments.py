@@ -1,0 +1,202 @@
+"""Tables for test_bad_input: what is given, the exception that is due, and its message after the argument's name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import batchnorm as bn
+import numpy as np
+from oracle import Array
+
+SHAPE = (4, 3, 5)
+FLOATS = "expected float32 or float64"
+SWAPPED = np.dtype(np.float64).newbyteorder("S")
+
+TRAIN, INFERENCE, BACKWARD, FROZEN, STATS, UPDATE, DENORMALIZE = FUNCTIONS = (
+    "batch_norm_train",
+    "batch_norm_inference",
+    "batch_norm_backward",
+    "batch_norm_inference_backward",
+    "channel_stats",
+    "update_running_stats",
+    "denormalize",
+)
+WITH_AXIS = (TRAIN, INFERENCE, FROZEN, STATS, DENORMALIZE)
+WITH_EPS = (TRAIN, INFERENCE, FROZEN, DENORMALIZE)
+WITH_OUT = (TRAIN, INFERENCE, BACKWARD, FROZEN, DENORMALIZE)
+WITH_THREADS = (TRAIN, INFERENCE, BACKWARD, FROZEN, STATS, DENORMALIZE)
+WITH_MOMENTUM = (TRAIN, UPDATE)
+BACKWARDS = (BACKWARD, FROZEN)
+GIVEN = (INFERENCE, FROZEN)
+VECTOR_ARGUMENTS = {
+    TRAIN: ("weight", "bias", "running_mean", "running_var"),
+    INFERENCE: ("running_mean", "running_var", "weight", "bias"),
+    BACKWARD: ("weight",),
+    FROZEN: ("running_mean", "running_var", "weight", "bias"),
+    STATS: (),
+    UPDATE: ("running_mean", "running_var"),
+    DENORMALIZE: ("mean", "var", "weight", "bias"),
+}
+
+Given: TypeAlias = "dict[str, Any]"
+Row: TypeAlias = "tuple[Callable[[Any], Any], type[Exception], str]"
+
+
+def read_only(a: Array) -> Array:
+    a = a.copy()
+    a.flags.writeable = False
+    return a
+
+
+def masked(a: Array) -> Any:
+    return np.ma.masked_array(a, mask=a > 1)
+
+
+def strided(size: int, *strides: int) -> Array:
+    return np.lib.stride_tricks.as_strided(np.ones(size), SHAPE, strides)
+
+
+def saved(channels: int = 3, count: Any = 20, **options: Any) -> bn.SavedStatistics:
+    return bn.SavedStatistics(np.ones(channels), np.ones(channels), count, eps=0.0, **options)
+
+
+# In place of x, or of y in denormalize.
+DATA: dict[str, Row] = {
+    "int": (lambda x: x.astype(np.int64), TypeError, f"{FLOATS}, got int64"),
+    "list of int": (lambda x: np.ones(SHAPE, int).tolist(), TypeError, f"{FLOATS}, got int"),
+    "bool": (lambda x: x > 1, TypeError, f"{FLOATS}, got bool"),
+    "object": (lambda x: x.astype(object), TypeError, f"{FLOATS}, got object"),
+    "str": (lambda x: x.astype(str), TypeError, f"{FLOATS}, got <U"),
+    "complex": (lambda x: x.astype(complex), TypeError, f"{FLOATS}, got complex128"),
+    "datetime": (lambda x: np.zeros(SHAPE, "M8[s]"), TypeError, f"{FLOATS}, got datetime64"),
+    "longdouble": (lambda x: x.astype(np.longdouble), TypeError, f"{FLOATS}, got "),
+    "text": (lambda x: "text", TypeError, f"{FLOATS}, got <U"),
+    "None": (lambda x: None, TypeError, "expected an array, got None"),
+    "dict": (lambda x: {}, TypeError, f"{FLOATS}, got object"),
+    "masked": (masked, TypeError, "expected .*mask.*, got MaskedArray.*filled"),
+    "byte order": (lambda x: x.astype(SWAPPED), TypeError, "expected native byte order, got .*newbyteorder"),
+    "0-d": (lambda x: np.array(3.0), ValueError, r"expected at least 2 dimensions, got shape \(\)"),
+    "1-d": (lambda x: x[0, 0], ValueError, r"expected at least 2 dimensions, got shape \(5,\)"),
+    "number": (lambda x: 3.0, ValueError, r"expected at least 2 dimensions, got shape \(\)"),
+}
+
+# In place of a weight, a bias, a mean or a variance.
+VECTORS: dict[str, Row] = {
+    "too long": (lambda v: np.ones(4), ValueError, r"expected shape \(3,\), got \(4,\)"),
+    "too short": (lambda v: v[:2], ValueError, r"expected shape \(3,\), got \(2,\)"),
+    "one": (lambda v: v[:1], ValueError, r"expected shape \(3,\), got \(1,\)"),
+    "2-d": (lambda v: v[None], ValueError, r"expected shape \(3,\), got \(1, 3\)"),
+    "int": (lambda v: np.ones(3, np.int64), TypeError, f"{FLOATS}, got int64"),
+    "complex": (lambda v: v.astype(complex), TypeError, f"{FLOATS}, got complex128"),
+    "object": (lambda v: v.astype(object), TypeError, f"{FLOATS}, got object"),
+    "masked": (masked, TypeError, "expected .*mask.*, got MaskedArray"),
+    "byte order": (lambda v: v.astype(SWAPPED), TypeError, "expected native byte order, got "),
+}
+
+# In place of a good out. x is in C order.
+OUT: dict[str, Row] = {
+    "shape": (lambda out: np.ones((4, 3, 6)), ValueError, r"expected .*\(4, 3, 5\), got \(4, 3, 6\)"),
+    "dimensions": (lambda out: np.ones((4, 15)), ValueError, r"expected .*\(4, 3, 5\), got \(4, 15\)"),
+    "dtype": (lambda out: out.astype(np.float32), TypeError, "expected .*float64, got float32"),
+    "int": (lambda out: np.ones(SHAPE, np.int64), TypeError, f"{FLOATS}, got int64"),
+    "byte order": (lambda out: out.astype(SWAPPED), TypeError, "expected native byte order, got "),
+    "list": (lambda out: out.tolist(), TypeError, "expected a NumPy array, got list"),
+    "masked": (masked, TypeError, "expected .*mask.*, got MaskedArray"),
+    "read-only": (read_only, ValueError, "expected .*writeable.*, got .*read-only"),
+    "memory order": (np.asfortranarray, ValueError, "expected .*memory order.*, got .*strides"),
+    "backwards": (lambda out: out[::-1], ValueError, "expected .*memory order.*, got .*strides"),
+    "stride 0": (lambda out: strided(5, 0, 0, 8), ValueError, "expected .*memory order.*, got .*strides"),
+    "overlaps itself": (lambda out: strided(40, 64, 32, 8), ValueError, "expected .*memory order.*, got .*strides"),
+}
+
+# function, option, its value, exception, message
+OPTIONS: list[tuple[tuple[str, ...], str, Any, type[Exception], str]] = [
+    (WITH_AXIS, "axis", 3, ValueError, r"expected .*\(4, 3, 5\), got 3"),
+    (WITH_AXIS, "axis", -4, ValueError, "expected .*, got -4"),
+    (WITH_AXIS, "axis", 2**70, ValueError, "expected .*, got 1180591620717411303424"),
+    (WITH_AXIS, "axis", 1.0, TypeError, "expected an int, got float"),
+    (WITH_AXIS, "axis", None, TypeError, "expected an int, got NoneType"),
+    (WITH_AXIS, "axis", (0, 1), TypeError, "expected an int, got tuple"),
+    (WITH_AXIS, "axis", "C", TypeError, "expected an int, got str"),
+    (WITH_EPS, "eps", -1e-5, ValueError, "expected .*, got -1e-05"),
+    (WITH_EPS, "eps", np.nan, ValueError, "expected .*, got nan"),
+    (WITH_EPS, "eps", np.inf, ValueError, "expected .*, got inf"),
+    (WITH_EPS, "eps", None, TypeError, "expected .*, got NoneType"),
+    (WITH_EPS, "eps", "1e-5", TypeError, "expected .*, got str"),
+    (WITH_EPS, "eps", 1j, TypeError, "expected .*, got complex"),
+    (WITH_MOMENTUM, "momentum", -0.1, ValueError, "expected .*, got -0.1"),
+    (WITH_MOMENTUM, "momentum", 1.1, ValueError, "expected .*, got 1.1"),
+    (WITH_MOMENTUM, "momentum", np.nan, ValueError, "expected .*, got nan"),
+    (WITH_MOMENTUM, "momentum", None, TypeError, "expected .*, got NoneType"),
+    (WITH_MOMENTUM, "momentum", "0.1", TypeError, "expected .*, got str"),
+    (WITH_MOMENTUM, "momentum_of", "both", ValueError, "expected .*new.*old.*, got 'both'"),
+    (WITH_MOMENTUM, "momentum_of", None, TypeError, "expected .*new.*old.*, got NoneType"),
+    (WITH_MOMENTUM, "unbiased", 1, TypeError, "expected a bool, got int"),
+    ((TRAIN,), "update_stats", None, TypeError, "expected a bool, got NoneType"),
+    ((TRAIN,), "on_single", "ignore", ValueError, "expected .*error.*warn.*allow.*, got 'ignore'"),
+    ((TRAIN,), "on_single", True, TypeError, "expected .*error.*warn.*allow.*, got bool"),
+    (WITH_THREADS, "num_threads", 0, ValueError, "expected .*, got 0"),
+    (WITH_THREADS, "num_threads", -1, ValueError, "expected .*, got -1"),
+    (WITH_THREADS, "num_threads", True, TypeError, "expected .*, got bool"),
+    (WITH_THREADS, "num_threads", 2.0, TypeError, "expected .*, got float"),
+    (WITH_THREADS, "num_threads", "2", TypeError, "expected .*, got str"),
+]
+
+NEGATIVE = (1.0, -0.5, 1.0)
+TINY = -np.finfo(np.float64).smallest_subnormal
+APART_X = "expected memory apart from x, got an array that overlaps x"
+
+# functions, the argument that the message names, what is given, exception, message
+OTHERS: list[tuple[tuple[str, ...], str, Callable[[Given], Given], type[Exception], str]] = [
+    ((TRAIN,), "running_mean", lambda g: {"running_var": None}, ValueError, "expected .*running_var.*, got .*alone"),
+    ((TRAIN,), "running_", lambda g: {"running_mean": None}, ValueError, "expected .*, got running_var alone"),
+    ((*GIVEN, UPDATE), "running_mean", lambda g: {"running_mean": None}, TypeError, "expected .*, got None"),
+    ((*GIVEN, UPDATE), "running_var", lambda g: {"running_var": None}, TypeError, "expected .*, got None"),
+    ((DENORMALIZE,), "mean", lambda g: {"mean": None}, TypeError, "expected .*, got None"),
+    (
+        WITH_MOMENTUM,
+        "running_mean",
+        lambda g: {"running_mean": read_only(g["mean"])},
+        ValueError,
+        "expected .*writeable.*, got .*read-only",
+    ),
+    (
+        WITH_MOMENTUM,
+        "running_var",
+        lambda g: {"running_var": read_only(g["var"])},
+        ValueError,
+        "expected .*writeable.*, got .*read-only",
+    ),
+    (WITH_MOMENTUM, "running_mean", lambda g: {"running_mean": [0.0] * 3}, TypeError, "expected .*array.*, got list"),
+    (WITH_MOMENTUM, "running_mean", lambda g: {"running_var": g["running_mean"]}, ValueError, "expected memory apart"),
+    ((TRAIN,), "running_mean", lambda g: {"running_mean": g["weight"]}, ValueError, "expected memory apart from weight"),
+    ((TRAIN,), "running_var", lambda g: {"running_var": g["x"][0, 0, :3]}, ValueError, "expected memory apart from x"),
+    (GIVEN, "running_var", lambda g: {"running_var": np.array(NEGATIVE)}, ValueError, "expected .*, got -0.5.* 1"),
+    (GIVEN, "running_var", lambda g: {"running_var": np.full(3, TINY)}, ValueError, "expected .*, got -"),
+    ((DENORMALIZE,), "var", lambda g: {"var": np.array(NEGATIVE)}, ValueError, "expected .*, got -0.5.* 1"),
+    ((DENORMALIZE,), "weight", lambda g: {"weight": np.array([1.0, 0.0, 1.0])}, ValueError, "expected .*, got 0.* 1"),
+    (
+        (TRAIN,),
+        "x",
+        lambda g: {"x": np.ones((1, 3, 1)), "out": np.ones((1, 3, 1))},
+        ValueError,
+        r"expected more than one value per channel.*, got shape \(1, 3, 1\)",
+    ),
+    (BACKWARDS, "dy", lambda g: {"dy": g["dy"][:3]}, ValueError, r"expected .*\(4, 3, 5\), got \(3, 3, 5\)"),
+    (BACKWARDS, "dy", lambda g: {"dy": g["dy"].swapaxes(1, 2)}, ValueError, r"expected .*, got \(4, 5, 3\)"),
+    (BACKWARDS, "dy", lambda g: {"dy": g["dy"].astype(np.float32)}, TypeError, "expected .*float64, got float32"),
+    (BACKWARDS, "dy", lambda g: {"dy": np.ones(SHAPE, np.int64)}, TypeError, f"{FLOATS}, got int64"),
+    (BACKWARDS, "dy", lambda g: {"dy": masked(g["dy"])}, TypeError, "expected .*mask.*, got MaskedArray"),
+    (BACKWARDS, "dy", lambda g: {"dy": np.ones(3)}, ValueError, "expected at least 2 dimensions, got shape"),
+    (BACKWARDS, "out", lambda g: {"out": g["x"]}, ValueError, APART_X),
+    (BACKWARDS, "out", lambda g: {"x": g["x"][::-1], "out": g["x"]}, ValueError, APART_X),
+    ((BACKWARD,), "saved", lambda g: {"saved": (1, 2)}, TypeError, "expected .*SavedStatistics, got tuple"),
+    ((BACKWARD,), "saved", lambda g: {"saved": None}, TypeError, "expected .*SavedStatistics, got NoneType"),
+    ((BACKWARD,), "saved", lambda g: {"saved": saved(4)}, ValueError, "expected .*3 channels, got .*4"),
+    ((BACKWARD,), "saved", lambda g: {"saved": saved(3, 21)}, ValueError, "expected .*20 values per channel, got 21"),
+    ((BACKWARD,), "saved", lambda g: {"saved": saved(3, [20, 20, 7])}, ValueError, "expected .*20 values.*, got 7"),
+    ((BACKWARD,), "axis", lambda g: {"saved": saved(axis=3)}, ValueError, "expected .*, got 3"),
+    ((UPDATE,), "stats", lambda g: {"stats": g["saved"]}, TypeError, "expected .*ChannelStats, got SavedStatistics"),
+    ((UPDATE,), "(stats|running_mean)", lambda g: {"stats": bn.channel_stats(np.ones((2, 4)))}, ValueError, "expected .*, got "),
+]
