@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-import batchnorm as bn
 import numpy as np
+
+import batchnorm as bn
 from oracle import Array
 
 SHAPE = (4, 3, 5)
@@ -170,7 +171,13 @@ OTHERS: list[tuple[tuple[str, ...], str, Callable[[Given], Given], type[Exceptio
     ),
     (WITH_MOMENTUM, "running_mean", lambda g: {"running_mean": [0.0] * 3}, TypeError, "expected .*array.*, got list"),
     (WITH_MOMENTUM, "running_mean", lambda g: {"running_var": g["running_mean"]}, ValueError, "expected memory apart"),
-    ((TRAIN,), "running_mean", lambda g: {"running_mean": g["weight"]}, ValueError, "expected memory apart from weight"),
+    (
+        (TRAIN,),
+        "running_mean",
+        lambda g: {"running_mean": g["weight"]},
+        ValueError,
+        "expected memory apart from weight",
+    ),
     ((TRAIN,), "running_var", lambda g: {"running_var": g["x"][0, 0, :3]}, ValueError, "expected memory apart from x"),
     (GIVEN, "running_var", lambda g: {"running_var": np.array(NEGATIVE)}, ValueError, "expected .*, got -0.5.* 1"),
     (GIVEN, "running_var", lambda g: {"running_var": np.full(3, TINY)}, ValueError, "expected .*, got -"),
@@ -198,5 +205,11 @@ OTHERS: list[tuple[tuple[str, ...], str, Callable[[Given], Given], type[Exceptio
     ((BACKWARD,), "saved", lambda g: {"saved": saved(3, [20, 20, 7])}, ValueError, "expected .*20 values.*, got 7"),
     ((BACKWARD,), "axis", lambda g: {"saved": saved(axis=3)}, ValueError, "expected .*, got 3"),
     ((UPDATE,), "stats", lambda g: {"stats": g["saved"]}, TypeError, "expected .*ChannelStats, got SavedStatistics"),
-    ((UPDATE,), "(stats|running_mean)", lambda g: {"stats": bn.channel_stats(np.ones((2, 4)))}, ValueError, "expected .*, got "),
+    (
+        (UPDATE,),
+        "(stats|running_mean)",
+        lambda g: {"stats": bn.channel_stats(np.ones((2, 4)))},
+        ValueError,
+        "expected .*, got ",
+    ),
 ]

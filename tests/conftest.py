@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import batchnorm as bn
 import numpy as np
 import pytest
+
+import batchnorm as bn
 from batchnorm import _core
-from layouts import CASES, DENSE_CASES, Case
+from layers import trained_layer
+from layouts import CASES, DENSE_CASES, WRITEABLE_CASES, Case
 
 
 @pytest.fixture(params=_core._isas())
@@ -33,6 +35,16 @@ def case(request: pytest.FixtureRequest) -> Case:
 @pytest.fixture(params=DENSE_CASES.values(), ids=DENSE_CASES.keys())
 def dense_case(request: pytest.FixtureRequest) -> Case:
     return request.param  # type: ignore[no-any-return]
+
+
+@pytest.fixture(params=WRITEABLE_CASES.values(), ids=WRITEABLE_CASES.keys())
+def writeable_case(request: pytest.FixtureRequest) -> Case:
+    return request.param  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def layer() -> bn.BatchNorm:
+    return trained_layer()
 
 
 @pytest.fixture

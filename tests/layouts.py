@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
 from oracle import Array
 
 
@@ -136,6 +137,9 @@ CASES = {
     for shape in SHAPES
     for layout in LAYOUTS
     if shape in MAIN_SHAPES or layout in MAIN_LAYOUTS
+}
+WRITEABLE_CASES = {  # those that may be their own out
+    name: case for name, case in CASES.items() if not case.layout.startswith(("repeated", "backwards"))
 }
 DENSE_CASES = {name: case for name, case in CASES.items() if case.layout in DENSE}
 

@@ -8,9 +8,10 @@ import inspect
 import pkgutil
 from typing import Any
 
-import batchnorm as bn
 import numpy as np
 import pytest
+
+import batchnorm as bn
 
 REQUIRED = inspect.Parameter.empty
 
@@ -41,7 +42,14 @@ SIGNATURES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"out": None, "num_threads": None},
     ),
     "batch_norm_inference_backward": (
-        {"dy": REQUIRED, "x": REQUIRED, "running_mean": REQUIRED, "running_var": REQUIRED, "weight": None, "bias": None},
+        {
+            "dy": REQUIRED,
+            "x": REQUIRED,
+            "running_mean": REQUIRED,
+            "running_var": REQUIRED,
+            "weight": None,
+            "bias": None,
+        },
         {"eps": 1e-5, "axis": 1, "out": None, "num_threads": None},
     ),
     "channel_stats": ({"x": REQUIRED}, {"axis": 1, "num_threads": None}),

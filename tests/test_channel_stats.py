@@ -8,10 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import batchnorm as bn
 import numpy as np
-import oracle
 import pytest
+
+import batchnorm as bn
+import oracle
 from layouts import Case
 from oracle import Array
 from tolerances import assert_same_bits, assert_stats, within
@@ -58,7 +59,8 @@ def test_the_variance_of_too_few_is_nan() -> None:
     """And no warning: pytest makes any an error."""
     for count in (0, 1):
         stats = bn.channel_stats(np.ones((count, 2)))
-        assert np.isnan(stats.var(1)).all() and np.isnan(stats.std(ddof=1)).all()
+        assert np.isnan(stats.var(1)).all()
+        assert np.isnan(stats.std(ddof=1)).all()
         assert np.isnan(stats.var()).all() == (count == 0)
     assert not bn.channel_stats(np.ones((1, 2))).var().any()
 
@@ -132,7 +134,7 @@ def test_a_merge_of_channels_that_have_no_values_in_one_part() -> None:
 def test_equal_by_content(stats: bn.ChannelStats) -> None:
     same = bn.channel_stats(normal(6, 3, 5, mean=2))
     assert stats == same
-    assert not stats != same
+    assert (stats != same) is False
     assert stats != bn.channel_stats(normal(6, 3, 5, mean=2, seed=1))
     assert stats != bn.channel_stats(normal(6, 4, 5))
     assert stats != bn.ChannelStats()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import batchnorm as bn
 import numpy as np
-import oracle
 import pytest
+
+import batchnorm as bn
+import oracle
 from layouts import Case, fresh_out, given_statistics, only_inside_written, padded_out, parameters
 from tolerances import TABLE, assert_denormalized, assert_same_bits, within
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import batchnorm as bn
 import numpy as np
 import pytest
+
+import batchnorm as bn
 from layouts import Case, given_statistics, parameters
 from oracle import Array
 from tolerances import assert_same_bits
@@ -39,9 +40,7 @@ def every_result(axis: int, x: Array, dy: Array, num_threads: int | None) -> dic
     mean, var = given_statistics(c)
     running = np.zeros(c), np.ones(c)
     options: dict[str, Any] = {"axis": axis, "num_threads": num_threads}
-    y, saved = bn.batch_norm_train(
-        x, weight, bias, running_mean=running[0], running_var=running[1], **options
-    )
+    y, saved = bn.batch_norm_train(x, weight, bias, running_mean=running[0], running_var=running[1], **options)
     trained = bn.batch_norm_backward(dy, x, saved, num_threads=num_threads)
     frozen = bn.batch_norm_inference_backward(dy, x, mean, var, weight, bias, **options)
     stats = bn.channel_stats(x, **options)

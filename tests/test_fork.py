@@ -10,9 +10,10 @@ import time
 import traceback
 from collections.abc import Callable
 
-import batchnorm as bn
 import numpy as np
 import pytest
+
+import batchnorm as bn
 from processes import run_code
 
 FOLDER = os.path.dirname(os.path.abspath(__file__))

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import batchnorm as bn
 import numpy as np
 import pytest
+
+import batchnorm as bn
 from layouts import Case, given_statistics, parameters
 from oracle import Array
 from tolerances import within
@@ -78,7 +79,9 @@ def test_inference(isa: str, shape: tuple[int, ...], layout: str, eps: float) ->
 def test_the_layer(shape: tuple[int, ...], training: bool) -> None:
     layer = bn.BatchNorm(shape[1], dtype=np.float64).train(training)
     rng = np.random.default_rng(0)
-    for array, values in zip(layer.state_dict().values(), (*parameters(shape[1]), *given_statistics(shape[1])), strict=False):
+    for array, values in zip(
+        layer.state_dict().values(), (*parameters(shape[1]), *given_statistics(shape[1])), strict=False
+    ):
         array[...] = values
     x, dy = rng.normal(1, 2, (2, *shape))
     layer(x)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import batchnorm as bn
 import numpy as np
-import oracle
 import pytest
+
+import batchnorm as bn
+import oracle
 from layouts import Case, fresh_out, given_statistics, only_inside_written, padded_out, parameters
 from oracle import Array
 from tolerances import F4, TABLE, assert_gradients, assert_same_bits, assert_y, within
@@ -52,7 +53,9 @@ def test_out(isa: str, dtype: Any, case: Case) -> None:
 @pytest.mark.parametrize("with_bias", [False, True], ids=["no_bias", "bias"])
 @pytest.mark.parametrize("with_weight", [False, True], ids=["no_weight", "weight"])
 @pytest.mark.parametrize("own", [np.float32, np.float64], ids=["own32", "own64"])
-def test_parameters_are_optional_and_have_their_own_dtype(dtype: Any, own: Any, with_weight: bool, with_bias: bool) -> None:
+def test_parameters_are_optional_and_have_their_own_dtype(
+    dtype: Any, own: Any, with_weight: bool, with_bias: bool
+) -> None:
     x = np.random.default_rng(0).normal(size=(6, 5, 7)).astype(dtype)
     weight, bias = (np.full(5, v, own) for v in (1 / 3, -2 / 3))
     mean, var = np.full(5, 0.1, own), np.full(5, 0.7, own)
@@ -86,7 +89,8 @@ def test_what_is_not_finite_stays_where_it_is(isa: str, dtype: Any) -> None:
     clean = bn.batch_norm_inference(x, mean, var)
     x[2, 1, 4], x[3, 1, 29] = np.nan, -np.inf
     y = bn.batch_norm_inference(x, mean, var)
-    assert np.isnan(y[2, 1, 4]) and y[3, 1, 29] == -np.inf
+    assert np.isnan(y[2, 1, 4])
+    assert y[3, 1, 29] == -np.inf
     y[2, 1, 4], y[3, 1, 29] = clean[2, 1, 4], clean[3, 1, 29]
     assert_same_bits("y", y, clean)
     var[2] = np.nan
@@ -104,8 +108,10 @@ def test_lists_are_arrays_of_float64() -> None:
     assert_same_bits("y", y, np.array([[0.0], [2.0]]))
 
 
-def assert_all_gradients(got: bn.Gradients, dy: Array, x: Array, mean: Array, var: Array, weight: Any, axis: int) -> None:
-    """dmean and dvar have no row: they are dbias and dweight times a factor, so those rows times that, and one rounding."""
+def assert_all_gradients(
+    got: bn.Gradients, dy: Array, x: Array, mean: Array, var: Array, weight: Any, axis: int
+) -> None:
+    """dmean and dvar have no row. They are dbias and dweight times a factor: those rows times that, and a rounding."""
     __tracebackhide__ = True
     want = oracle.inference_backward(dy, x, mean, var, weight, axis=axis)
     rstd = oracle.rsqrt(np.asarray(var), 1e-5)
@@ -140,7 +146,8 @@ def test_backward_out(isa: str, dtype: Any, case: Case) -> None:
     assert_same_bits("dx", out, want.dx)
     out, around = padded_out(x)
     got = bn.batch_norm_inference_backward(dy, x, mean, var, axis=axis, out=out)
-    assert got.dx is out and only_inside_written(around)
+    assert got.dx is out
+    assert only_inside_written(around)
     assert_all_gradients(got, dy, x, mean, var, 1, axis)
     if dy.flags.writeable and min(dy.strides) >= 0:
         got = bn.batch_norm_inference_backward(dy, x, mean, var, axis=axis, out=dy)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import batchnorm as bn
 import numpy as np
 import pytest
+
+import batchnorm as bn
 from layouts import DENSE, LAYOUTS, Case, given_statistics, parameters
 from oracle import Array, along
 from tolerances import LAW, LAW_FAR, TABLE, assert_same_bits, assert_same_stats, assert_stats, within
@@ -130,7 +131,9 @@ def test_training_is_inference_with_the_batchs_statistics(isa: str, dtype: Any) 
     within("y", given, y, row_of_y(y) * 2)
 
 
-def test_normalised_values_have_mean_zero_and_variance_one(isa: str, dtype: Any, offset: tuple[float, float, float]) -> None:
+def test_normalised_values_have_mean_zero_and_variance_one(
+    isa: str, dtype: Any, offset: tuple[float, float, float]
+) -> None:
     x = normal(offset, dtype, 37, 5, 24)
     y, _ = bn.batch_norm_train(x, eps=0)
     stats = bn.channel_stats(y)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import batchnorm as bn
 import numpy as np
 import pytest
+
+import batchnorm as bn
 from oracle import Array
 from tolerances import assert_same_bits
 
@@ -89,9 +90,17 @@ def test_values_are_converted_to_the_layers_dtype() -> None:
         ({"weight": np.ones((3, 1))}, ValueError, r"weight.*: expected shape \(3,\), got \(3, 1\)"),
         ({"running_var": np.ones(2)}, ValueError, r"running_var.*: expected shape \(3,\), got \(2,\)"),
         ({"running_var": np.array([1, -1, 1.0])}, ValueError, r"running_var.*: expected .*, got -1.0"),
-        ({"num_batches_tracked": np.ones(3, int)}, ValueError, r"num_batches_tracked.*: expected shape \(\), got \(3,\)"),
+        (
+            {"num_batches_tracked": np.ones(3, int)},
+            ValueError,
+            r"num_batches_tracked.*: expected shape \(\), got \(3,\)",
+        ),
         ({"num_batches_tracked": np.array(-1)}, ValueError, r"num_batches_tracked.*: expected .*, got -1"),
-        ({"num_batches_tracked": np.array(1.5)}, TypeError, r"num_batches_tracked.*: expected an integer, got .*float64"),
+        (
+            {"num_batches_tracked": np.array(1.5)},
+            TypeError,
+            r"num_batches_tracked.*: expected an integer, got .*float64",
+        ),
         ({"bias": np.array(["a", "b", "c"])}, TypeError, r"bias.*: expected real numbers, got "),
         ({"bias": np.ones(3, complex)}, TypeError, r"bias.*: expected real numbers, got .*complex128"),
         ({"bias": None}, TypeError, r"bias.*: expected real numbers, got .*object"),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import batchnorm as bn
 import numpy as np
-import oracle
 import pytest
+
+import batchnorm as bn
+import oracle
 from layouts import parameters
 from oracle import Array
 from tolerances import assert_forward, assert_gradients, assert_same_bits, assert_stats, within
@@ -69,12 +70,12 @@ BARS: dict[str, Callable[[np.random.Generator], Array]] = {
 
 
 @pytest.fixture(scope="module", params=[(b, a) for b in BARS for a in AXES], ids=lambda p: f"{p[0]}-{p[1]}")
-def bar(request: pytest.FixtureRequest) -> Iterator[Bar]:
+def bar(request: pytest.FixtureRequest) -> Bar:
     name, layout = request.param
     rng = np.random.default_rng(0)
     axis, (weight, bias) = AXES[layout], parameters(16)
     x, dy = (in_layout(a.astype(np.float32), axis) for a in (BARS[name](rng), rng.normal(0.1, 1, SHAPE)))
-    yield Bar(
+    return Bar(
         x, dy, axis, weight, bias, oracle.train(x, weight, bias, axis=axis), oracle.backward(dy, x, weight, axis=axis)
     )
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import batchnorm as bn
 import pytest
+
+import batchnorm as bn
 from batchnorm import _core
 from processes import run, run_code
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-import batchnorm as bn
 import numpy as np
 import pytest
+
+import batchnorm as bn
 from oracle import Array
 from tolerances import F4, TABLE, assert_same_bits, within
 

@@ -9,9 +9,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import batchnorm as bn
 import numpy as np
 import pytest
+
+import batchnorm as bn
 from batchnorm import _core
 from oracle import Array
 from processes import run_code
@@ -176,7 +177,7 @@ def test_one_array_read_by_many_python_threads() -> None:
 
 @pytest.mark.threaded
 def test_the_gil_is_released() -> None:
-    """Python hands the interpreter to another thread only when it is released: the interval for taking it is an hour."""
+    """Another Python thread runs only when the interpreter is released: the interval for taking it is an hour."""
     x = np.random.default_rng(0).normal(size=(64, 64, 56, 56)).astype(np.float32)
     _, saved = bn.batch_norm_train(x)
     calls: dict[str, Callable[[], Any]] = {

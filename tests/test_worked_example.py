@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import batchnorm as bn
 import numpy as np
 import pytest
+
+import batchnorm as bn
 from oracle import Array
 from tolerances import within
 

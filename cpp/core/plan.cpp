@@ -12,9 +12,9 @@ constexpr std::size_t kRowsTileElements = 65536;  // column sums are folded once
 constexpr std::size_t kLeastRows = 64;            // likewise
 constexpr std::size_t kMostColumns = 1024;        // parameters and sums of one tile stay in L1 and L2
 constexpr std::size_t kLanesMultiple = 16;        // float32 lanes of the widest vector
-constexpr std::size_t kLeastColumns = 64;
-constexpr std::size_t kShortRun = 32;  // shorter runs are gathered: a kernel call would cost more
-constexpr std::size_t kTasks = 256;    // enough for 64 threads to balance
+constexpr std::size_t kLeastColumns = 256;        // the loop over rows of a tile should not show
+constexpr std::size_t kShortRun = 32;             // shorter runs are gathered: a kernel call would cost more
+constexpr std::size_t kTasks = 256;               // enough for 64 threads to balance
 constexpr std::size_t kMostChunks = 128;
 constexpr std::size_t kChunkElements = 65536;
 constexpr std::size_t kGroupElements = 16384;  // small channels are taken together
@@ -25,8 +25,7 @@ std::size_t RoundUp(std::size_t a, std::size_t multiple) { return CeilDiv(a, mul
 
 // Positions in one row of a tile, so that few channels fill vectors: 30 channels make rows of 240, 3 make 96.
 std::size_t Repeat(std::size_t columns) {
-  const bool full = columns % kLanesMultiple == 0 || columns > 4 * kLeastColumns;
-  if (full && columns >= kLeastColumns) return 1;
+  if (columns >= kLeastColumns) return 1;
   const std::size_t step = kLanesMultiple / std::gcd(columns, kLanesMultiple);
   return RoundUp(CeilDiv(kLeastColumns, columns), step);
 }

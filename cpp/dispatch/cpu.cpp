@@ -1,5 +1,7 @@
 #include "dispatch/cpu.h"
 
+#include <algorithm>
+
 #if defined(__unix__) || defined(__APPLE__)
 #include <unistd.h>
 #endif
@@ -18,27 +20,16 @@ CpuFeatures DetectCpu() {
   return cpu;
 }
 
-namespace {
-
-std::size_t SystemCacheBytes([[maybe_unused]] int level) {
+std::size_t LastLevelCacheBytes() {
 #if defined(_SC_LEVEL2_CACHE_SIZE) && defined(_SC_LEVEL3_CACHE_SIZE)
-  const long bytes = sysconf(level == 2 ? _SC_LEVEL2_CACHE_SIZE : _SC_LEVEL3_CACHE_SIZE);
-  return bytes > 0 ? static_cast<std::size_t>(bytes) : 0;
+  // A virtual machine with a few cores is shown the whole cache of its host, and shares it with the neighbours.
+  constexpr long kMostPerCore = 8L << 20;
+  const long l3 = sysconf(_SC_LEVEL3_CACHE_SIZE), l2 = sysconf(_SC_LEVEL2_CACHE_SIZE);
+  const long cores = std::max(1L, sysconf(_SC_NPROCESSORS_ONLN));
+  return static_cast<std::size_t>(std::max(0L, l3 > 0 ? std::min(l3, kMostPerCore * cores) : l2));
 #else
   return 0;
 #endif
-}
-
-}  // namespace
-
-std::size_t LastLevelCacheBytes() {
-  const std::size_t l3 = SystemCacheBytes(3);
-  return l3 ? l3 : SystemCacheBytes(2);
-}
-
-std::size_t CoreCacheBytes() {
-  const std::size_t l2 = SystemCacheBytes(2);
-  return l2 ? l2 : std::size_t{1} << 20;
 }
 
 }  // namespace batchnorm

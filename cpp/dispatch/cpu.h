@@ -12,10 +12,7 @@ struct CpuFeatures {
 
 CpuFeatures DetectCpu();
 
-// Bytes of the last-level data cache, or 0 where the system doesn't tell.
+// Bytes of the last-level data cache that this process can count on, or 0 where the system doesn't tell.
 std::size_t LastLevelCacheBytes();
-
-// Bytes of the largest cache that one core has for itself (L2), or a common value where the system doesn't tell.
-std::size_t CoreCacheBytes();
 
 }  // namespace batchnorm

@@ -1,0 +1,289 @@
+"""Random shapes, axes, strides, memory orders, dtypes and options against the oracle.
+
+BATCHNORM_EXAMPLES says how many examples there are in all; the tests marked `campaign` make 100,000.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import batchnorm as bn
+import oracle
+from batchnorm import _core
+from oracle import Array
+from tolerances import (
+    LAW_FAR,
+    assert_denormalized,
+    assert_forward,
+    assert_gradients,
+    assert_same_bits,
+    assert_same_stats,
+    assert_stats,
+    assert_y,
+)
+
+TESTS = 3
+EXAMPLES = int(os.environ.get("BATCHNORM_EXAMPLES", "300"))
+CAMPAIGN = 100_000
+
+
+def examples(total: int) -> settings:
+    """A share of so many examples, the same ones every time."""
+    return settings(
+        max_examples=-(-total // TESTS),
+        deadline=None,
+        database=None,
+        derandomize=True,
+        suppress_health_check=list(HealthCheck),
+    )
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How an array lies in memory: the axes from slow to fast, and a step and free places for each axis."""
+
+    order: tuple[int, ...]
+    steps: tuple[int, ...]  # 0: the axis is repeated
+    spaces: tuple[int, ...]
+    shift: int  # bytes past an address that 64 divides
+
+    def place(self, values: Array) -> Array:
+        """The values, as far as an axis is not repeated, in memory that is NaN elsewhere."""
+        extents = [
+            1 if s == 0 else n * abs(s) + p for n, s, p in zip(values.shape, self.steps, self.spaces, strict=True)
+        ]
+        size = int(np.prod(extents)) * values.itemsize
+        raw = np.empty(size + 128, np.uint8)
+        offset = -raw.ctypes.data % 64 + self.shift
+        memory: Array = np.ndarray([extents[i] for i in self.order], values.dtype, raw.data, offset)
+        memory[...] = np.nan
+        view = memory.transpose([self.order.index(i) for i in range(values.ndim)])
+        for axis, (n, step, space) in enumerate(zip(values.shape, self.steps, self.spaces, strict=True)):
+            at = [slice(None)] * values.ndim
+            start = space // 2 if step else 0
+            at[axis] = slice(start, start + n * abs(step), abs(step)) if step else slice(0, min(1, n))
+            view = view[tuple(at)]
+            if step < 0:
+                view = np.flip(view, axis)
+        view[...] = values[tuple(slice(0, 1) if s == 0 else slice(None) for s in self.steps)]
+        return np.broadcast_to(view, values.shape) if 0 in self.steps else view
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One call: everything that decides its arrays and options."""
+
+    shape: tuple[int, ...]
+    axis: int
+    dtype: str
+    x_layout: Layout
+    dy_layout: Layout
+    mean: float
+    std: float
+    weight: str | None
+    bias: str | None
+    eps: float
+    out: str  # "none", "itself" or "gaps"
+    num_threads: int
+    isa: str
+    seed: int
+
+    def arrays(self) -> tuple[Array, Array]:
+        rng = np.random.default_rng(self.seed)
+        x = rng.normal(self.mean, self.std, self.shape).astype(self.dtype)
+        dy = rng.normal(0.1, 1, self.shape).astype(self.dtype)
+        return self.x_layout.place(x), self.dy_layout.place(dy)
+
+    def parameters(self) -> tuple[Any, Any, Array, Array]:
+        """(weight, bias, mean, var), the first two None where absent."""
+        rng, c = np.random.default_rng(self.seed + 1), self.shape[self.axis]
+        weight, bias = rng.uniform(0.5, 2, c), rng.normal(size=c)
+        mean, var = rng.normal(self.mean, self.std, c), rng.uniform(0.5, 2, c) * self.std**2
+        w, b = (None if kind is None else v.astype(kind) for v, kind in ((weight, self.weight), (bias, self.bias)))
+        return w, b, mean, var
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return {"axis": self.axis, "num_threads": self.num_threads}
+
+    def out_for(self, itself: Array, like: Array) -> Array | None:
+        """An out of the asked kind; `like` is what is returned without one, and tells x's memory order."""
+        if self.out == "itself":
+            fits = itself.flags.writeable and min(itself.strides) >= 0 and self.x_layout == self.dy_layout
+            return itself if fits else None
+        if self.out == "none":
+            return None
+        order = sorted(range(like.ndim), key=lambda i: -like.strides[i])
+        memory = np.full([like.shape[i] + 2 for i in order], np.nan, like.dtype)
+        return memory[tuple(slice(1, -1) for _ in order)].transpose([order.index(i) for i in range(like.ndim)])
+
+
+@st.composite
+def layouts(draw: st.DrawFn, ndim: int) -> Layout:
+    plain = draw(st.booleans())
+    step = st.just(1) if plain else st.sampled_from((1, 1, 1, 2, 3, -1, -2, 0))
+    space = st.just(0) if plain else st.integers(0, 3)
+    order = draw(st.permutations(range(ndim))) if draw(st.booleans()) else range(ndim)
+    return Layout(
+        tuple(order),
+        tuple(draw(step) for _ in range(ndim)),
+        tuple(draw(space) for _ in range(ndim)),
+        draw(st.sampled_from((0, 0, 0, 8, 4, 1))),
+    )
+
+
+@st.composite
+def problems(draw: st.DrawFn) -> Problem:
+    ndim = draw(st.integers(2, 6))
+    shape = [draw(st.integers(1, 5)) for _ in range(ndim)]
+    long = draw(st.integers(0, 9))
+    if long < ndim:  # one axis past vectors, tiles and blocks
+        shape[long] = draw(st.sampled_from((15, 16, 17, 31, 33, 64, 65, 257, 1000, 4099, 20000)))
+        for i in range(ndim):
+            if i != long and np.prod(shape) > 40000:
+                shape[i] = 1
+    if draw(st.integers(0, 19)) == 0:
+        shape[draw(st.integers(0, ndim - 1))] = 0
+    x_layout = draw(layouts(ndim))
+    kinds = st.sampled_from((None, "float32", "float64"))
+    return Problem(
+        shape=tuple(shape),
+        axis=draw(st.integers(-ndim, ndim - 1)),
+        dtype=draw(st.sampled_from(("float32", "float64"))),
+        x_layout=x_layout,
+        dy_layout=x_layout if draw(st.booleans()) else draw(layouts(ndim)),
+        mean=draw(st.sampled_from((0.0, 1.0, -1e3))),
+        std=draw(st.sampled_from((1.0, 1e-3, 1e3))),
+        weight=draw(kinds),
+        bias=draw(kinds),
+        eps=draw(st.sampled_from((1e-5, 0.0, 1.0))),
+        out=draw(st.sampled_from(("none", "itself", "gaps"))),
+        num_threads=draw(st.integers(1, 3)),
+        isa=draw(st.sampled_from(_core._isas())),
+        seed=draw(st.integers(0, 2**32 - 1)),
+    )
+
+
+def check_training(p: Problem) -> None:
+    x, dy = p.arrays()
+    weight, bias, _, _ = p.parameters()
+    w, b = 1 if weight is None else weight, 0 if bias is None else bias
+    options: dict[str, Any] = {**p.options, "eps": p.eps, "on_single": "allow"}
+    before = x.tobytes(), dy.tobytes()
+    y, saved = bn.batch_norm_train(x, weight, bias, **options)
+    forward = oracle.train(x, w, b, p.eps, p.axis)
+    assert_forward(y, saved, x, forward, w, b, p.axis)
+    got = bn.batch_norm_backward(dy, x, saved, num_threads=p.num_threads)
+    want = oracle.backward(dy, x, w, p.eps, p.axis)
+    assert_gradients(got, dy, x, want, forward, w, p.axis)
+    assert (x.tobytes(), dy.tobytes()) == before
+
+    dx_out = p.out_for(dy, got.dx)
+    kept = dy.copy()
+    again = bn.batch_norm_backward(dy, x, saved, out=dx_out, num_threads=p.num_threads)
+    assert dx_out is None or again.dx is dx_out
+    assert_gradients(again, kept, x, want, forward, w, p.axis)
+    out = p.out_for(x, y)
+    kept = x.copy()
+    again_y, again_saved = bn.batch_norm_train(x, weight, bias, out=out, **options)
+    assert out is None or again_y is out
+    assert_forward(again_y, again_saved, kept, forward, w, b, p.axis)
+    assert_same_bits("var", again_saved.var, saved.var)
+    if p.out != "gaps":
+        assert_same_bits("y", again_y, y)
+
+
+def check_given_statistics(p: Problem) -> None:
+    x, dy = p.arrays()
+    weight, bias, mean, var = p.parameters()
+    w, b = 1 if weight is None else weight, 0 if bias is None else bias
+    options: dict[str, Any] = {**p.options, "eps": p.eps}
+    before = x.tobytes(), dy.tobytes()
+    y = bn.batch_norm_inference(x, mean, var, weight, bias, **options)
+    want_y = oracle.inference(x, mean, var, w, b, p.eps, p.axis)
+    assert_y(y, x, want_y, mean, var, w, b, p.axis)
+    back = bn.denormalize(x, mean, var, weight, bias, **options)
+    want_back = oracle.denormalize(x, mean, var, w, b, p.eps, p.axis)
+    assert_denormalized(back, x, want_back, mean, var, w, b, p.eps, p.axis)
+    got = bn.batch_norm_inference_backward(dy, x, mean, var, weight, bias, **options)
+    want = oracle.inference_backward(dy, x, mean, var, w, p.eps, p.axis)
+    as_forward = oracle.Forward(y, mean, var, oracle.rsqrt(var, p.eps))
+    assert_gradients(got, dy, x, want, as_forward, w, p.axis, given=True)
+    assert (x.tobytes(), dy.tobytes()) == before
+
+    dx_out, kept = p.out_for(dy, got.dx), dy.copy()
+    again = bn.batch_norm_inference_backward(dy, x, mean, var, weight, bias, out=dx_out, **options)
+    assert_gradients(again, kept, x, want, as_forward, w, p.axis, given=True)
+    out, kept = p.out_for(x, y), x.copy()
+    again_y = bn.batch_norm_inference(x, mean, var, weight, bias, out=out, **options)
+    assert out is None or again_y is out
+    assert_y(again_y, kept, want_y, mean, var, w, b, p.axis)
+
+
+def check_statistics(p: Problem) -> None:
+    x, dy = p.arrays()
+    stats = bn.channel_stats(x, **p.options)
+    assert_stats(stats, x, p.axis)
+    assert bn.channel_stats(x, axis=p.axis, num_threads=1) == stats
+    other = bn.channel_stats(dy, **p.options)
+    assert_stats(other, dy, p.axis)
+    split_axis = (p.axis + 1) % x.ndim
+    a, b = np.split(x, [p.seed % (x.shape[split_axis] + 1)], axis=split_axis)
+    if x.size:
+        merged = bn.channel_stats(a, **p.options) + bn.channel_stats(b, **p.options)
+        assert_same_stats(merged, stats, LAW_FAR)
+        assert_stats(stats + other, np.concatenate([x, dy], axis=split_axis), p.axis, law=LAW_FAR)
+
+
+def on_its_isa(check: Any, p: Problem) -> None:
+    _core._set_isa(p.isa)
+    try:
+        check(p)
+    finally:
+        _core._set_isa(None)
+
+
+@examples(EXAMPLES)
+@given(problems())
+def test_training(p: Problem) -> None:
+    on_its_isa(check_training, p)
+
+
+@examples(EXAMPLES)
+@given(problems())
+def test_given_statistics(p: Problem) -> None:
+    on_its_isa(check_given_statistics, p)
+
+
+@examples(EXAMPLES)
+@given(problems())
+def test_statistics(p: Problem) -> None:
+    on_its_isa(check_statistics, p)
+
+
+@pytest.mark.campaign
+@examples(CAMPAIGN)
+@given(problems())
+def test_campaign_training(p: Problem) -> None:
+    on_its_isa(check_training, p)
+
+
+@pytest.mark.campaign
+@examples(CAMPAIGN)
+@given(problems())
+def test_campaign_given_statistics(p: Problem) -> None:
+    on_its_isa(check_given_statistics, p)
+
+
+@pytest.mark.campaign
+@examples(CAMPAIGN)
+@given(problems())
+def test_campaign_statistics(p: Problem) -> None:
+    on_its_isa(check_statistics, p)
