@@ -59,7 +59,7 @@ def test_parameters_that_are_not_numbers_stay_in_their_channel(dtype: Any) -> No
     assert np.isnan(y[:, 1:]).all()
 
 
-def test_the_output_has_the_memory_order_of_x(isa: str, dtype: Any, dense_case: Case) -> None:
+def test_the_output_has_the_memory_order_of_x(dtype: Any, dense_case: Case) -> None:
     axis, x = dense_case.arrays(dtype)
     y, _ = bn.batch_norm_train(x, axis=axis, on_single="allow")
     assert (y.shape, y.dtype) == (x.shape, x.dtype)

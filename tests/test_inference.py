@@ -24,7 +24,7 @@ def test_agrees_with_the_oracle(isa: str, dtype: Any, case: Case) -> None:
     assert x.tobytes() == before
 
 
-def test_the_output_has_the_memory_order_of_x(isa: str, dtype: Any, dense_case: Case) -> None:
+def test_the_output_has_the_memory_order_of_x(dtype: Any, dense_case: Case) -> None:
     axis, x = dense_case.arrays(dtype)
     y = bn.batch_norm_inference(x, *given_statistics(x.shape[axis]), axis=axis)
     assert (y.shape, y.dtype) == (x.shape, x.dtype)

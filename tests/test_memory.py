@@ -60,7 +60,7 @@ def report(x, dy, out, axis):
 w = array(16, 32, 32, 32)
 for _ in all_calls(w, w, np.empty_like(w), 1):  # threads, code and imports are there from now on
     pass
-assert 15 < grown(lambda: array(4, 1024, 1024))[0] < 17  # what is measured is there
+assert 15 < grown(lambda: array(4, 1024, 1024))[0] < 25, "16 MB and what fills them don't show"
 """
 
 

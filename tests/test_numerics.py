@@ -140,6 +140,13 @@ def test_sparse_two_valued_data(isa: str, dtype: Any, axis: int, share: float, a
     assert_every_row(from_sequence(values.astype(dtype), axis), axis)
 
 
+@pytest.mark.parametrize("period", [2, 4, 16, 64])
+def test_periodic_data(isa: str, dtype: Any, axis: int, period: int) -> None:
+    """Each lane of a vector sees few values, or one, so its rounding errors add up in the same direction."""
+    values = np.tile(np.random.default_rng(0).normal(0, 1, (20, period)), 2**14 // period)
+    assert_every_row(from_sequence(values.astype(dtype), axis), axis)
+
+
 CONSTANTS = [0.0, 0.1, 1 / 3, -0.7, 1.0, 123456.789, 16777215.0, 1e-30, 1e-40, 1e30, 3e38]
 
 

@@ -14,7 +14,7 @@ from oracle import Array
 pytestmark = pytest.mark.peers
 
 torch: Any = pytest.importorskip("torch", reason="needs the extra [peers]")
-BOUND = {"float32": 2e-5, "float64": 1e-12}  # theirs, on values near 1
+BOUND = {"float32": 2e-5, "float64": 1e-12, "int64": 0}  # theirs, on values near 1
 
 SHAPES = [(16, 5), (6, 5, 7), (6, 5, 7, 8), (3, 5, 4, 3, 2)]
 
@@ -134,10 +134,6 @@ def test_the_layer(momentum: float | None, affine: bool, track: bool) -> None:
     assert_close("dx", ours.backward(dy), tx.grad)
     theirs.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in ours.state_dict().items()})
     assert_close("y", ours(x), theirs(t(x)))
-
-
-def test_the_repr_begins_alike() -> None:
-    assert repr(torch.nn.BatchNorm2d(64)).partition("(")[2] == repr(bn.BatchNorm(64)).partition("(")[2]
 
 
 def test_where_pytorch_is_wrong_we_are_not() -> None:

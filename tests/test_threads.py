@@ -180,13 +180,14 @@ def test_the_gil_is_released() -> None:
     """Another Python thread runs only when the interpreter is released: the interval for taking it is an hour."""
     x = np.random.default_rng(0).normal(size=(64, 64, 56, 56)).astype(np.float32)
     _, saved = bn.batch_norm_train(x)
+    options: dict[str, Any] = {"num_threads": 1}  # so that there is a core for the other thread
     calls: dict[str, Callable[[], Any]] = {
-        "train": lambda: bn.batch_norm_train(x, out=out),
-        "inference": lambda: bn.batch_norm_inference(x, saved.mean, saved.var, out=out),
-        "denormalize": lambda: bn.denormalize(x, saved.mean, saved.var, out=out),
-        "backward": lambda: bn.batch_norm_backward(x, x, saved, out=out),
-        "inference_backward": lambda: bn.batch_norm_inference_backward(x, x, saved.mean, saved.var, out=out),
-        "channel_stats": lambda: bn.channel_stats(x),
+        "train": lambda: bn.batch_norm_train(x, out=out, **options),
+        "inference": lambda: bn.batch_norm_inference(x, saved.mean, saved.var, out=out, **options),
+        "denormalize": lambda: bn.denormalize(x, saved.mean, saved.var, out=out, **options),
+        "backward": lambda: bn.batch_norm_backward(x, x, saved, out=out, **options),
+        "inference_backward": lambda: bn.batch_norm_inference_backward(x, x, saved.mean, saved.var, out=out, **options),
+        "channel_stats": lambda: bn.channel_stats(x, **options),
     }
     out = np.empty_like(x)
     for name, call in calls.items():
@@ -205,7 +206,9 @@ def test_the_gil_is_released() -> None:
         sys.setswitchinterval(3600)
         try:
             go.set()
-            call()
+            for _ in range(100):  # it may not be woken up in time; without a release it never is
+                if not ran:
+                    call()
             ran_meanwhile = bool(ran)
         finally:
             sys.setswitchinterval(interval)

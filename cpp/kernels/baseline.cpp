@@ -1,4 +1,4 @@
-#if defined(__SSE2__) && (defined(__GNUC__) || defined(__clang__))
+#if defined(__SSE2__) && defined(__GNUC__) && !defined(BATCHNORM_SCALAR)
 #include "simd/sse2-inl.h"
 #else
 #include "simd/scalar-inl.h"

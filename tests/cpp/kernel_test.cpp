@@ -1,0 +1,147 @@
+// Every kernel of every table this CPU can run, against plain float64 loops: tiles of all small widths, with gaps between
+// their rows, unaligned. A program of its own, so that it runs under an emulator too.
+#include <cmath>
+#include <cstdio>
+#include <random>
+#include <vector>
+
+#include "core/types.h"
+#include "dispatch/dispatch.h"
+
+namespace {
+
+using namespace batchnorm;
+
+int failures = 0;
+
+void Expect(bool ok, const char* what, const KernelTable& table, std::size_t rows, std::size_t cols) {
+  if (ok) return;
+  ++failures;
+  std::printf("FAILED %s: %s, tile %zu x %zu\n", table.name, what, rows, cols);
+}
+
+template <class T>
+bool Near(double got, double want, double scale) {
+  return std::abs(got - want) <= (sizeof(T) == 4 ? 1e-6 : 1e-14) * scale;
+}
+
+// A rows x cols tile of noise, one element past an aligned address, with a gap after every row.
+template <class T>
+struct Matrix {
+  static constexpr std::size_t kGap = 3;
+  std::vector<T> memory;
+  std::size_t rows, cols;
+
+  Matrix(std::size_t rows, std::size_t cols, int seed) : memory(1 + rows * (cols + kGap)), rows(rows), cols(cols) {
+    std::mt19937 random(static_cast<unsigned>(seed));
+    std::normal_distribution<double> normal(3, 2);
+    for (T& value : memory) value = static_cast<T>(normal(random));
+  }
+  std::ptrdiff_t stride() const { return static_cast<std::ptrdiff_t>(cols + kGap); }
+  Tile<T> tile() { return {memory.data() + 1, rows, cols, stride()}; }
+  Tile<const T> view() const { return {memory.data() + 1, rows, cols, stride()}; }
+  double at(std::size_t r, std::size_t c) const { return static_cast<double>(memory[1 + r * (cols + kGap) + c]); }
+};
+
+template <class T>
+void Sums(const KernelTable& table, const WalkKernels<T>& kernels, bool planar, std::size_t rows, std::size_t cols) {
+  const Matrix<T> x(rows, cols, 1), dy(rows, cols, 2), pivot(1, cols, 3);
+  const T* pivots = pivot.view().data;
+  for (std::size_t precision = 0; precision < kPrecisions; ++precision) {
+    std::vector<double> a(cols + 1, 7), b(cols + 1, 7), c(cols + 1, 7), d(cols + 1, 7);
+    kernels.moments[precision](x.view(), pivots, a.data(), b.data());
+    kernels.gradient_sums[precision](dy.view(), x.view(), pivots, c.data(), d.data());
+    const std::size_t sums = planar ? 1 : cols;
+    for (std::size_t s = 0; s < sums; ++s) {
+      double sum = 0, sum2 = 0, sum_dy = 0, sum_dy_x = 0;
+      for (std::size_t r = 0; r < rows; ++r) {
+        for (std::size_t j = planar ? 0 : s; j < (planar ? cols : s + 1); ++j) {
+          const double e = x.at(r, j) - static_cast<double>(pivots[s]);
+          sum += e;
+          sum2 += e * e;
+          sum_dy += dy.at(r, j);
+          sum_dy_x += dy.at(r, j) * e;
+        }
+      }
+      const double scale = 10 * (1 + static_cast<double>(planar ? rows * cols : rows));
+      Expect(Near<T>(a[s], sum, scale) && Near<T>(b[s], sum2, 10 * scale), "moments", table, rows, cols);
+      Expect(Near<T>(c[s], sum_dy, scale) && Near<T>(d[s], sum_dy_x, 10 * scale), "gradient_sums", table, rows, cols);
+    }
+    for (const auto* v : {&a, &b, &c, &d}) Expect((*v)[sums] == 7, "sums beyond the columns", table, rows, cols);
+  }
+}
+
+template <class T>
+void Maps(const KernelTable& table, const WalkKernels<T>& kernels, bool planar, std::size_t rows, std::size_t cols) {
+  const Matrix<T> x(rows, cols, 1), dy(rows, cols, 2), p(4, cols, 4);
+  const auto parameter = [&](std::size_t i) { return p.view().data + static_cast<std::ptrdiff_t>(i) * p.stride(); };
+  for (std::size_t store = 0; store < kStoreKinds; ++store) {
+    Matrix<T> y(rows, cols, 5), dx(rows, cols, 6);
+    const Matrix<T> y_before = y, dx_before = dx;
+    kernels.affine[store](x.view(), {parameter(0), parameter(1), parameter(2)}, y.tile());
+    kernels.gradient[store](dy.view(), x.view(), {parameter(0), parameter(1), parameter(2), parameter(3)}, dx.tile());
+    for (std::size_t r = 0; r < rows; ++r) {
+      for (std::size_t j = 0; j < cols; ++j) {
+        const auto at = [&](std::size_t i) { return p.at(i, planar ? 0 : j); };
+        Expect(Near<T>(y.at(r, j), (x.at(r, j) - at(0)) * at(1) + at(2), 100), "affine", table, rows, cols);
+        const double want = ((dy.at(r, j) - at(0)) + (x.at(r, j) - at(1)) * at(2)) * at(3);
+        Expect(Near<T>(dx.at(r, j), want, 1000), "gradient", table, rows, cols);
+      }
+      for (std::size_t gap = cols; gap < cols + Matrix<T>::kGap; ++gap) {
+        const bool kept = y.at(r, gap) == y_before.at(r, gap) && dx.at(r, gap) == dx_before.at(r, gap);
+        Expect(kept, "writing between rows", table, rows, cols);
+      }
+    }
+  }
+}
+
+void Moves(const KernelTable& table) {
+  for (std::size_t n : {0u, 1u, 5u, 16u, 127u, 1000u}) {
+    const Matrix<float> a(1, n, 1), b(1, n, 2);
+    for (std::size_t store = 0; store < kStoreKinds; ++store) {
+      Matrix<float> copy(1, n, 3), sum(1, n, 3);
+      table.move.copy[store](a.view().data, copy.tile().data, n);
+      table.move.read2write1[store](a.view().data, b.view().data, sum.tile().data, n);
+      double total_a = 0, total = 0;
+      for (std::size_t i = 0; i < n; ++i) {
+        Expect(copy.at(0, i) == a.at(0, i), "copy", table, 1, n);
+        Expect(Near<float>(sum.at(0, i), a.at(0, i) + b.at(0, i), 10), "read2write1", table, 1, n);
+        total_a += a.at(0, i);
+        total += a.at(0, i) + b.at(0, i);
+      }
+      const double scale = 10 * static_cast<double>(n);
+      Expect(Near<float>(static_cast<double>(table.move.read1(a.view().data, n)), total_a, scale), "read1", table, 1, n);
+      Expect(Near<float>(static_cast<double>(table.move.read2(a.view().data, b.view().data, n)), total, scale), "read2",
+             table, 1, n);
+    }
+  }
+}
+
+template <class T>
+void AllTiles(const KernelTable& table) {
+  const Kernels<T>& kernels = KernelsOf(table, T{});
+  for (std::size_t rows : {1u, 2u, 5u, 17u, 40u}) {
+    for (std::size_t cols = 1; cols <= 70; ++cols) {
+      for (bool planar : {true, false}) {
+        Sums(table, planar ? kernels.planar : kernels.rows, planar, rows, cols);
+        Maps(table, planar ? kernels.planar : kernels.rows, planar, rows, cols);
+      }
+    }
+  }
+  Sums(table, kernels.planar, true, 3, 5000);
+  Maps(table, kernels.planar, true, 3, 5000);
+}
+
+}  // namespace
+
+int main() {
+  for (const std::string& isa : UsableIsas()) {
+    SetIsa(isa);
+    const KernelTable& table = ActiveKernels();
+    AllTiles<float>(table);
+    AllTiles<double>(table);
+    Moves(table);
+    std::printf("%s: %s\n", table.name, failures ? "failed" : "ok");
+  }
+  return failures != 0;
+}
