@@ -242,3 +242,14 @@ def test_a_large_offset_in_dy(isa: str, dtype: Any, axis: int) -> None:
     _, saved = bn.batch_norm_train(x, axis=axis)
     got = bn.batch_norm_backward(dy, x, saved)
     assert_gradients(got, dy, x, oracle.backward(dy, x, axis=axis), oracle.train(x, axis=axis), axis=axis)
+
+
+@pytest.mark.parametrize("period", [1, 2, 16])
+def test_a_periodic_gradient(isa: str, dtype: Any, axis: int, period: int) -> None:
+    """That of a mean is one value everywhere, 1 / count: rounding errors of its sum have one sign."""
+    rng = np.random.default_rng(0)
+    x = from_sequence(rng.normal(0, 1, (64, 2**15)).astype(dtype), axis)
+    dy = from_sequence(np.tile(rng.uniform(0.1, 1, (64, period)), 2**15 // period).astype(dtype), axis)
+    _, saved = bn.batch_norm_train(x, np.ones(64), axis=axis)
+    got = bn.batch_norm_backward(dy, x, saved)
+    assert_gradients(got, dy, x, oracle.backward(dy, x, axis=axis), oracle.train(x, axis=axis), axis=axis)
