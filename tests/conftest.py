@@ -27,17 +27,17 @@ def dtype(request: pytest.FixtureRequest) -> Any:
     return np.dtype(request.param)
 
 
-@pytest.fixture(params=CASES.values(), ids=CASES.keys())
+@pytest.fixture(params=list(CASES.values()), ids=list(CASES))
 def case(request: pytest.FixtureRequest) -> Case:
     return request.param  # type: ignore[no-any-return]
 
 
-@pytest.fixture(params=DENSE_CASES.values(), ids=DENSE_CASES.keys())
+@pytest.fixture(params=list(DENSE_CASES.values()), ids=list(DENSE_CASES))
 def dense_case(request: pytest.FixtureRequest) -> Case:
     return request.param  # type: ignore[no-any-return]
 
 
-@pytest.fixture(params=WRITEABLE_CASES.values(), ids=WRITEABLE_CASES.keys())
+@pytest.fixture(params=list(WRITEABLE_CASES.values()), ids=list(WRITEABLE_CASES))
 def writeable_case(request: pytest.FixtureRequest) -> Case:
     return request.param  # type: ignore[no-any-return]
 

@@ -155,7 +155,7 @@ def test_a_sum_of_ones_is_the_count(isa: str) -> None:
 
 
 def test_larger_than_the_cache(isa: str, dtype: Any) -> None:
-    for shape, axis in [((4, 64, 96, 96), 1), ((4, 96, 96, 64), -1), ((70001, 30), 1)]:
+    for shape, axis in [((3, 64, 80, 80), 1), ((3, 80, 80, 64), -1), ((50001, 30), 1)]:
         rng = np.random.default_rng(0)
         x, dy = rng.normal(2, 3, shape).astype(dtype), rng.normal(0.3, 1, shape).astype(dtype)
         got = bn.batch_norm_backward(dy, x, forward(x, None, axis))

@@ -35,7 +35,7 @@ def test_agrees_with_the_oracle(isa: str, dtype: Any, case: Case) -> None:
 
 
 def test_larger_than_the_cache(isa: str, dtype: Any) -> None:
-    for shape, axis in [((4, 64, 96, 96), 1), ((4, 96, 96, 64), -1), ((70001, 30), 1)]:
+    for shape, axis in [((3, 64, 80, 80), 1), ((3, 80, 80, 64), -1), ((50001, 30), 1)]:
         x = normal(*shape, mean=100, dtype=dtype)
         assert_stats(bn.channel_stats(x, axis=axis), x, axis)
 
@@ -200,10 +200,11 @@ def test_a_count_that_overflows_changes_nothing() -> None:
     half = doubled(bn.channel_stats(x), 61)  # 2**62 values
     assert half.count.tolist() == [2**62] * 3
     kept = copy.deepcopy(half)
-    for merge in (lambda: half.merge(half), lambda: half + half):
-        with pytest.raises(OverflowError, match="count"):
-            merge()
-        assert half == kept
+    with pytest.raises(OverflowError, match="count"):
+        half.merge(half)
+    with pytest.raises(OverflowError, match="count"):
+        half + half
+    assert half == kept
     almost = half + doubled(bn.channel_stats(x[:1]), 61)
     almost.merge(doubled(bn.channel_stats(x[:1]), 60))
     rest = 2**63 - 1 - int(almost.count[0])

@@ -16,7 +16,7 @@ from tolerances import LAW, LAW_FAR, TABLE, assert_same_bits, assert_same_stats,
 OFFSETS = {"mean/std=0": (0.0, 1.0, LAW), "mean/std=1e3": (1e3, 1.0, LAW), "mean/std=1e6": (1e5, 0.1, LAW_FAR)}
 
 
-@pytest.fixture(params=OFFSETS.values(), ids=OFFSETS.keys())
+@pytest.fixture(params=list(OFFSETS.values()), ids=list(OFFSETS))
 def offset(request: pytest.FixtureRequest) -> tuple[float, float, float]:
     """(mean, std, what merging may add)"""
     return request.param  # type: ignore[no-any-return]
@@ -49,7 +49,7 @@ def test_merging_is_associative_and_commutative(dtype: Any, offset: tuple[float,
         shuffled.merge(pieces[order[i]])
     tree = pieces
     while len(tree) > 1:
-        tree = [sum(tree[i + 1 : i + 2], tree[i]) for i in range(0, len(tree), 2)]  # type: ignore[arg-type]
+        tree = [sum(tree[i + 1 : i + 2], tree[i]) for i in range(0, len(tree), 2)]
     for merged in (left, right, shuffled, tree[0]):
         assert_stats(merged, x, law=offset[2])
 

@@ -136,12 +136,14 @@ def test_parameters_are_optional(options: dict[str, bool], has: set[str], traini
     layer(x)
     layer.backward(np.ones_like(x))
     if "bias" in has:
-        assert (layer.bias_grad == 6 * 4 * 5).all()
+        assert np.all(layer.bias_grad == 6 * 4 * 5)
 
 
 def test_without_running_statistics() -> None:
     layer, x = bn.BatchNorm(3, track_running_stats=False), batch()
-    assert layer.running_mean is layer.running_var is layer.num_batches_tracked is None
+    assert layer.running_mean is None
+    assert layer.running_var is None
+    assert layer.num_batches_tracked is None
     y = layer(x)
     dx = layer.backward(x)
     layer.eval()
@@ -187,7 +189,7 @@ def test_on_single() -> None:
     assert not layer(one).any()
     assert int(layer.num_batches_tracked) == 1  # type: ignore[arg-type]
     within("running_mean", layer.running_mean, np.full(3, 0.1), 1e-8)
-    assert (layer.running_var == 1).all()
+    assert np.all(layer.running_var == 1)
     assert layer.eval()(one).shape == (1, 3)
 
 

@@ -17,7 +17,7 @@ from tolerances import assert_forward, assert_gradients, assert_same_bits, asser
 AXES = {"channels_first": 1, "channels_last": -1}
 
 
-@pytest.fixture(params=AXES.values(), ids=AXES.keys())
+@pytest.fixture(params=list(AXES.values()), ids=list(AXES))
 def axis(request: pytest.FixtureRequest) -> int:
     return request.param  # type: ignore[no-any-return]
 
@@ -27,7 +27,7 @@ def in_layout(a: Array, axis: int) -> Array:
     return np.ascontiguousarray(np.moveaxis(a, 1, axis))
 
 
-def from_sequence(values: Array, axis: int) -> Array:
+def from_sequence(values: Any, axis: int) -> Array:
     """(C, n) values as (16, C, n / 256, 16) or with C last, in that order in each channel."""
     c, n = values.shape
     return in_layout(np.moveaxis(values.reshape(c, 16, n // 256, 16), 0, 1), axis)
@@ -121,8 +121,8 @@ def test_an_outlier_of_1e4_sigma(isa: str, dtype: Any, axis: int, where: str, me
 @pytest.mark.parametrize("length", [1, 16, 1000, 4096, 8192, 16384, 65536])
 def test_alternating_blocks(isa: str, dtype: Any, axis: int, length: int) -> None:
     """At +100 and -100: a pivot from one block is 200 sigma off in the next."""
-    sign = 1 - 2 * (np.arange(2**18) // length % 2)
-    values = np.random.default_rng(0).normal(0, 1, (3, 2**18)) + 100 * sign
+    sign = 1 - 2 * (np.arange(2**17) // length % 2)
+    values = np.random.default_rng(0).normal(0, 1, (3, 2**17)) + 100 * sign
     assert_every_row(from_sequence(values.astype(dtype), axis), axis)
 
 
@@ -132,7 +132,7 @@ def test_alternating_samples(isa: str, dtype: Any, axis: int) -> None:
     assert_every_row(in_layout(x.astype(dtype), axis), axis)
 
 
-@pytest.mark.parametrize("a", [0.1, 1 / 3, 0.7, 1e-3, 12345.678], ids="{:.4g}".format)
+@pytest.mark.parametrize("a", [0.1, 1 / 3, 12345.678], ids="{:.4g}".format)
 @pytest.mark.parametrize("share", [0.5, 0.1, 0.003], ids=str)
 def test_sparse_two_valued_data(isa: str, dtype: Any, axis: int, share: float, a: float) -> None:
     """0 or a: all rounding errors have one sign, so long sums of float32 drift."""
@@ -248,8 +248,8 @@ def test_a_large_offset_in_dy(isa: str, dtype: Any, axis: int) -> None:
 def test_a_periodic_gradient(isa: str, dtype: Any, axis: int, period: int) -> None:
     """That of a mean is one value everywhere, 1 / count: rounding errors of its sum have one sign."""
     rng = np.random.default_rng(0)
-    x = from_sequence(rng.normal(0, 1, (64, 2**15)).astype(dtype), axis)
-    dy = from_sequence(np.tile(rng.uniform(0.1, 1, (64, period)), 2**15 // period).astype(dtype), axis)
-    _, saved = bn.batch_norm_train(x, np.ones(64), axis=axis)
+    x = from_sequence(rng.normal(0, 1, (32, 2**14)).astype(dtype), axis)
+    dy = from_sequence(np.tile(rng.uniform(0.1, 1, (32, period)), 2**14 // period).astype(dtype), axis)
+    _, saved = bn.batch_norm_train(x, np.ones(32), axis=axis)
     got = bn.batch_norm_backward(dy, x, saved)
     assert_gradients(got, dy, x, oracle.backward(dy, x, axis=axis), oracle.train(x, axis=axis), axis=axis)

@@ -99,9 +99,9 @@ def test_bad_numbers_of_threads(default_threads: None, way: str, n: Any, error: 
 
 
 def test_an_integer_of_numpy_is_an_integer(default_threads: None) -> None:
-    bn.set_num_threads(np.int64(3))  # type: ignore[arg-type]
+    bn.set_num_threads(np.int64(3))
     assert bn.get_num_threads() == 3
-    bn.channel_stats(np.ones((2, 3)), num_threads=np.int32(2))  # type: ignore[arg-type]
+    bn.channel_stats(np.ones((2, 3)), num_threads=np.int32(2))
 
 
 @pytest.mark.skipif(not OPENMP or OPENMP == "std::thread", reason="built without OpenMP")

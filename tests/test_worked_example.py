@@ -18,7 +18,8 @@ Y = [1.3675, 2.6325, 1.6838, 2.3162]  # weight 0.5, bias 2
 
 @pytest.fixture(params=[(4, 1), (2, 1, 2), (1, 1, 2, 2)], ids=str)
 def x(request: pytest.FixtureRequest, dtype: Any) -> Array:
-    return np.array(X, dtype).reshape(request.param)
+    x: Array = np.array(X, dtype).reshape(request.param)
+    return x
 
 
 def test_statistics(isa: str, x: Array) -> None:
