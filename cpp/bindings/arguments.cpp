@@ -3,6 +3,7 @@
 #include <cmath>
 #include <limits>
 
+#include "core/parallel.h"
 #include "core/view.h"
 
 namespace batchnorm::bindings {
@@ -34,7 +35,8 @@ py::array AsArray(py::handle object, const char* name) {
   }
 }
 
-DType DTypeOf(const py::array& array, const char* name) {
+// Refuses what DTypeOf has no answer for.
+void RequireFloat(const py::array& array, const char* name) {
   const py::dtype dtype = array.dtype();
   const int num = dtype.num();
   if (num != py::detail::npy_api::NPY_FLOAT_ && num != py::detail::npy_api::NPY_DOUBLE_) {
@@ -43,7 +45,6 @@ DType DTypeOf(const py::array& array, const char* name) {
   if (dtype.byteorder() != '=' && !dtype.attr("isnative").cast<bool>()) {
     FailType(name, "native byte order", py::str(dtype).cast<std::string>() + " (use .astype(dtype.newbyteorder('=')))");
   }
-  return num == py::detail::npy_api::NPY_FLOAT_ ? DType::kFloat32 : DType::kFloat64;
 }
 
 std::string Repr(py::handle object) { return py::repr(object).cast<std::string>(); }
@@ -69,8 +70,15 @@ double Real(py::handle object, const char* name) {
   return value;
 }
 
-bool IsInteger(py::handle object) {
-  return PyIndex_Check(object.ptr()) && !PyBool_Check(object.ptr()) && !IsArray(object);
+// An int, or what stands for one; clipped where it doesn't fit.
+py::ssize_t Integer(py::handle object, const char* name, const char* expected) {
+  if (!PyIndex_Check(object.ptr()) || IsBool(object) || IsArray(object)) FailType(name, expected, TypeOf(object));
+  const py::ssize_t value = PyNumber_AsSsize_t(object.ptr(), nullptr);
+  if (value == -1 && PyErr_Occurred()) {
+    PyErr_Clear();
+    FailType(name, expected, TypeOf(object));
+  }
+  return value;
 }
 
 // The lowest address of an array's elements, and one past the highest.
@@ -141,7 +149,7 @@ std::string TypeOf(py::handle object) { return Py_TYPE(object.ptr())->tp_name; }
 
 py::array DataArray(py::handle object, const char* name) {
   py::array array = AsArray(object, name);
-  DTypeOf(array, name);
+  RequireFloat(array, name);
   if (array.ndim() < 2) FailValue(name, "at least 2 dimensions", "shape " + ShapeOf(array));
   return array;
 }
@@ -149,7 +157,7 @@ py::array DataArray(py::handle object, const char* name) {
 ArrayView ViewOf(const py::array& array) {
   ArrayView view;
   view.data = const_cast<void*>(array.data());
-  view.dtype = array.dtype().num() == py::detail::npy_api::NPY_FLOAT_ ? DType::kFloat32 : DType::kFloat64;
+  view.dtype = DTypeOf(array.dtype());
   view.ndim = static_cast<std::size_t>(array.ndim());
   view.extents = array.shape();
   view.strides = array.strides();
@@ -166,10 +174,10 @@ void RequireLike(const py::array& array, const char* name, const py::array& x, c
   }
 }
 
+py::ssize_t Axis(py::handle axis) { return Integer(axis, "axis", "an int"); }
+
 std::size_t ChannelAxis(py::handle axis, const py::array& x) {
-  if (!IsInteger(axis)) FailType("axis", "an int", TypeOf(axis));
-  const py::ssize_t ndim = x.ndim();
-  const py::ssize_t value = PyNumber_AsSsize_t(axis.ptr(), nullptr);  // clipped where it doesn't fit
+  const py::ssize_t ndim = x.ndim(), value = Axis(axis);
   if (value < -ndim || value >= ndim) {
     FailValue("axis", "-" + std::to_string(ndim) + " .. " + std::to_string(ndim - 1) + " for shape " + ShapeOf(x),
               Repr(axis));
@@ -186,11 +194,11 @@ VectorArgument::VectorArgument(py::handle object, const char* name, std::size_t 
 }
 
 void VectorArgument::Take(py::array array, const char* name, std::size_t channels) {
-  const DType dtype = DTypeOf(array, name);
+  RequireFloat(array, name);
   if (array.ndim() != 1 || array.shape(0) != static_cast<py::ssize_t>(channels)) {
     FailValue(name, "shape (" + std::to_string(channels) + ",)", ShapeOf(array));
   }
-  vector_ = {const_cast<void*>(array.data()), dtype, array.strides(0)};
+  vector_ = {const_cast<void*>(array.data()), DTypeOf(array.dtype()), array.strides(0)};
   array_ = std::move(array);
 }
 
@@ -201,6 +209,9 @@ RunningArgument::RunningArgument(py::handle object, const char* name, std::size_
   RefuseMasked(object, name);
   Take(py::reinterpret_borrow<py::array>(object), name, channels);
   if (!array_.writeable()) FailValue(name, "a writeable array", "a read-only one");
+  if (channels > 1 && std::abs(vector_.stride) < array_.itemsize()) {
+    FailValue(name, "a place of its own for every channel", "strides " + Repr(array_.attr("strides")));
+  }
 }
 
 GivenStatistics::GivenStatistics(py::handle mean_object, const char* mean_name, py::handle var_object,
@@ -220,9 +231,14 @@ double Eps(py::handle eps) {
   return value;
 }
 
-double Momentum(py::handle momentum, py::handle momentum_of) {
+double Momentum(py::handle momentum) {
   const double value = Real(momentum, "momentum");
   if (!(0 <= value && value <= 1)) FailValue("momentum", "a number in 0 .. 1", Repr(momentum));
+  return value;
+}
+
+double MomentumOfNew(py::handle momentum, py::handle momentum_of) {
+  const double value = Momentum(momentum);
   return Choice(momentum_of, "momentum_of", {"new", "old"}) == 0 ? value : 1 - value;
 }
 
@@ -244,11 +260,10 @@ std::size_t Choice(py::handle object, const char* name, const std::vector<const 
 
 int Threads(py::handle num_threads) {
   if (num_threads.is_none()) return DefaultThreads();
-  if (!IsInteger(num_threads)) FailType("num_threads", "a positive int or None", TypeOf(num_threads));
-  const py::ssize_t n = PyNumber_AsSsize_t(num_threads.ptr(), nullptr);
-  if (n < 1 || n > std::numeric_limits<int>::max())
-    FailValue("num_threads", "a positive int or None", Repr(num_threads));
-  return static_cast<int>(n);
+  constexpr const char* kExpected = "a positive int or None";
+  const py::ssize_t n = Integer(num_threads, "num_threads", kExpected);
+  if (n < 1) FailValue("num_threads", kExpected, Repr(num_threads));
+  return static_cast<int>(std::min<py::ssize_t>(n, std::numeric_limits<int>::max()));
 }
 
 bool SameView(const py::array& a, const py::array& b) {
@@ -275,7 +290,7 @@ py::array Output(py::handle out, const py::array& x, const py::array& may_be, co
   if (!IsArray(out)) FailType("out", "a NumPy array", TypeOf(out));
   RefuseMasked(out, "out");
   py::array array = py::reinterpret_borrow<py::array>(out);
-  DTypeOf(array, "out");
+  RequireFloat(array, "out");
   RequireLike(array, "out", x, "x");
   if (!array.writeable()) FailValue("out", "a writeable array", "a read-only one");
   if (array.size() > 0 && !HasOrder(array, order)) {

@@ -23,11 +23,18 @@ std::string TypeOf(py::handle object);
 
 // An array that a call reads: at least 2 dimensions, float32 or float64. What isn't an array goes through np.asarray.
 py::array DataArray(py::handle object, const char* name);
+// With the GIL held: views are made before a call releases it.
 ArrayView ViewOf(const py::array& array);
+
+// The element type of an array that passed its checks. The one place where NumPy's types become ours.
+inline DType DTypeOf(const py::dtype& dtype) {
+  return dtype.num() == py::detail::npy_api::NPY_FLOAT_ ? DType::kFloat32 : DType::kFloat64;
+}
 
 // `array` has the shape and type of `x`.
 void RequireLike(const py::array& array, const char* name, const py::array& x, const char* x_name);
 
+py::ssize_t Axis(py::handle axis);
 std::size_t ChannelAxis(py::handle axis, const py::array& x);
 std::size_t ChannelsOf(const py::array& x, std::size_t axis);
 
@@ -63,7 +70,8 @@ struct GivenStatistics {
 };
 
 double Eps(py::handle eps);
-double Momentum(py::handle momentum, py::handle momentum_of);  // the weight of the new value
+double Momentum(py::handle momentum);
+double MomentumOfNew(py::handle momentum, py::handle momentum_of);  // the weight of the new value
 bool Flag(py::handle object, const char* name);
 // The index of the string in `choices`.
 std::size_t Choice(py::handle object, const char* name, const std::vector<const char*>& choices);

@@ -74,10 +74,11 @@ py::tuple Train(py::handle dy, py::handle x, const py::array& mean, const py::ar
                           : weight.given()        ? weight.array().dtype()
                                                   : arrays.x.dtype();
   const GradientVector dweight(dtype, arrays.channels), dbias(dtype, arrays.channels);
+  const ArrayView dy_view = ViewOf(arrays.dy), x_view = ViewOf(arrays.x), dx_view = ViewOf(arrays.dx);
   {
     const py::gil_scoped_release release;
-    TrainBackward(ViewOf(arrays.dy), ViewOf(arrays.x), ViewOf(arrays.dx), arrays.axis, means, rstds, weight.vector(),
-                  threads, {dweight.vector, dbias.vector, {}, {}});
+    TrainBackward(dy_view, x_view, dx_view, arrays.axis, means, rstds, weight.vector(), threads,
+                  {dweight.vector, dbias.vector, {}, {}});
   }
   return py::make_tuple(arrays.dx, dweight.array, dbias.array);
 }
@@ -98,11 +99,11 @@ py::tuple Inference(py::handle dy, py::handle x, py::handle mean_object, py::han
   const GradientVector dweight(dtype, arrays.channels), dbias(dtype, arrays.channels);
   const GradientVector dmean(given.mean.array().dtype(), arrays.channels),
       dvar(given.var.array().dtype(), arrays.channels);
+  const ArrayView dy_view = ViewOf(arrays.dy), x_view = ViewOf(arrays.x), dx_view = ViewOf(arrays.dx);
   {
     const py::gil_scoped_release release;
-    InferenceBackward(ViewOf(arrays.dy), ViewOf(arrays.x), ViewOf(arrays.dx), arrays.axis, given.mean.vector(),
-                      given.var.vector(), weight.vector(), eps, threads,
-                      {dweight.vector, dbias.vector, dmean.vector, dvar.vector});
+    InferenceBackward(dy_view, x_view, dx_view, arrays.axis, given.mean.vector(), given.var.vector(), weight.vector(),
+                      eps, threads, {dweight.vector, dbias.vector, dmean.vector, dvar.vector});
   }
   return py::make_tuple(arrays.dx, dweight.array, dbias.array, dmean.array, dvar.array);
 }

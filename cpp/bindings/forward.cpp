@@ -23,7 +23,7 @@ py::ssize_t CallerLevel() {
 // One value per channel has no spread: its normalized value is 0 whatever it was.
 void CheckSingle(std::int64_t count, py::handle on_single, const py::array& x) {
   const auto policy = static_cast<OnSingle>(Choice(on_single, "on_single", {"error", "warn", "allow"}));
-  if (count != 1 || policy == OnSingle::kAllow) return;
+  if (count != 1 || x.size() == 0 || policy == OnSingle::kAllow) return;
   const std::string message = "x: expected more than one value per channel to train on, got shape " + ShapeOf(x);
   if (policy == OnSingle::kError) throw py::value_error(message);
   if (PyErr_WarnEx(PyExc_UserWarning, message.c_str(), CallerLevel()) < 0) throw py::error_already_set();
@@ -57,6 +57,9 @@ class State {
   double* data_;
 };
 
+// Whether y overwrote x.
+bool Shares(const py::array& x, const py::array& y) { return x.size() > 0 && y.data() == x.data(); }
+
 py::tuple Train(py::handle x_object, py::handle weight_object, py::handle bias_object, py::handle mean_object,
                 py::handle var_object, py::handle momentum, py::handle momentum_of, py::handle unbiased,
                 py::handle update_stats, py::handle on_single, py::handle eps_object, py::handle axis_object,
@@ -71,7 +74,7 @@ py::tuple Train(py::handle x_object, py::handle weight_object, py::handle bias_o
     FailValue("running_mean", "running_mean and running_var together",
               running_mean.given() ? "running_mean alone" : "running_var alone");
   }
-  RunningStats running{running_mean.vector(), running_var.vector(), Momentum(momentum, momentum_of),
+  RunningStats running{running_mean.vector(), running_var.vector(), MomentumOfNew(momentum, momentum_of),
                        Flag(unbiased, "unbiased")};
   const bool update = Flag(update_stats, "update_stats") && running_mean.given();
   const std::int64_t count = CountOf(ViewOf(x), axis);
@@ -90,16 +93,17 @@ py::tuple Train(py::handle x_object, py::handle weight_object, py::handle bias_o
   ActiveKernels();
   CheckSingle(count, on_single, x);
   State state(channels, weight, bias);
+  const ArrayView x_view = ViewOf(x), y_view = ViewOf(y);
   {
     const py::gil_scoped_release release;
-    TrainForward(ViewOf(x), ViewOf(y), axis, {weight.vector(), bias.vector()}, eps, update ? &running : nullptr,
-                 threads, state.Row(0), state.Row(1), state.Row(2));
+    TrainForward(x_view, y_view, axis, {weight.vector(), bias.vector()}, eps, update ? &running : nullptr, threads,
+                 state.Row(0), state.Row(1), state.Row(2));
   }
   const py::object weight_dtype = weight.given() ? py::object(weight.array().dtype()) : py::none();
-  return py::make_tuple(y, state.ReadOnly(), count, weight_dtype, x.size() > 0 && y.data() == x.data());
+  return py::make_tuple(y, state.ReadOnly(), count, weight_dtype, Shares(x, y));
 }
 
-py::array Inference(py::handle x_object, py::handle mean_object, py::handle var_object, py::handle weight_object,
+py::tuple Inference(py::handle x_object, py::handle mean_object, py::handle var_object, py::handle weight_object,
                     py::handle bias_object, py::handle eps_object, py::handle axis_object, py::handle out,
                     py::handle num_threads) {
   const py::array x = DataArray(x_object, "x");
@@ -115,12 +119,13 @@ py::array Inference(py::handle x_object, py::handle mean_object, py::handle var_
                                           {&bias.array(), "bias"}};
   const py::array y = Output(out, x, x, inputs);
   const int threads = Threads(num_threads);
+  const ArrayView x_view = ViewOf(x), y_view = ViewOf(y);
   {
     const py::gil_scoped_release release;
-    InferenceForward(ViewOf(x), ViewOf(y), axis, given.mean.vector(), given.var.vector(),
-                     {weight.vector(), bias.vector()}, eps, threads);
+    InferenceForward(x_view, y_view, axis, given.mean.vector(), given.var.vector(), {weight.vector(), bias.vector()},
+                     eps, threads);
   }
-  return y;
+  return py::make_tuple(y, Shares(x, y));
 }
 
 void RequireNonzero(const VectorArgument& weight, std::size_t channels) {
@@ -148,10 +153,11 @@ py::array Inverse(py::handle y_object, py::handle mean_object, py::handle var_ob
                                           {&bias.array(), "bias"}};
   const py::array x = Output(out, y, y, inputs);
   const int threads = Threads(num_threads);
+  const ArrayView y_view = ViewOf(y), x_view = ViewOf(x);
   {
     const py::gil_scoped_release release;
-    Denormalize(ViewOf(y), ViewOf(x), axis, given.mean.vector(), given.var.vector(), {weight.vector(), bias.vector()},
-                eps, threads);
+    Denormalize(y_view, x_view, axis, given.mean.vector(), given.var.vector(), {weight.vector(), bias.vector()}, eps,
+                threads);
   }
   return x;
 }

@@ -14,9 +14,10 @@ py::tuple Statistics(py::handle x_object, py::handle axis_object, py::handle num
   const auto channels = static_cast<py::ssize_t>(ChannelsOf(x, axis));
   Doubles mean(channels), m2(channels);
   double *mean_data = mean.mutable_data(), *m2_data = m2.mutable_data();
+  const ArrayView view = ViewOf(x);
   {
     const py::gil_scoped_release release;
-    ChannelStatistics(ViewOf(x), axis, threads, mean_data, m2_data);
+    ChannelStatistics(view, axis, threads, mean_data, m2_data);
   }
   return py::make_tuple(CountOf(ViewOf(x), axis), mean, m2);
 }
@@ -48,7 +49,7 @@ void UpdateRunning(py::handle mean_object, py::handle var_object, const Counts& 
       running_var(var_object, "running_var", channels);
   if (!running_mean.given()) FailType("running_mean", "a NumPy array", "None");
   if (!running_var.given()) FailType("running_var", "a NumPy array", "None");
-  const RunningStats running{running_mean.vector(), running_var.vector(), Momentum(momentum, momentum_of),
+  const RunningStats running{running_mean.vector(), running_var.vector(), MomentumOfNew(momentum, momentum_of),
                              Flag(unbiased, "unbiased")};
   RequireApart(running_mean.array(), "running_mean", {{&running_var.array(), "running_var"}});
   for (std::size_t c = 0; c < channels; ++c) running.Update(c, count.data()[c], mean.data()[c], m2.data()[c]);

@@ -5,7 +5,9 @@
 #include "bindings/arguments.h"
 #include "bindings/register.h"
 #include "core/move.h"
+#include "core/parallel.h"
 #include "core/view.h"
+#include "dispatch/cpu.h"
 #include "dispatch/dispatch.h"
 
 namespace batchnorm::bindings {
@@ -41,6 +43,7 @@ py::dict Config() {
   config["isa"] = used;
   config["openmp"] = ParallelRuntime() ? py::object(py::str(ParallelRuntime())) : py::none();
   config["threads"] = DefaultThreads();
+  config["cache_bytes"] = LastLevelCacheBytes();
   return config;
 }
 
@@ -76,9 +79,11 @@ double Move(py::handle kind_object, py::handle stream, py::handle a_object, py::
     if (needs_b) RequireApart(out, "out", {{&b, "b"}});
   }
   const int threads = Threads(num_threads);
+  const void *from = a.data(), *and_from = b.data();
+  void* to = const_cast<void*>(out.data());
+  const auto bytes = static_cast<std::size_t>(a.nbytes());
   const py::gil_scoped_release release;
-  return MoveBytes(kind, store, a.data(), b.data(), const_cast<void*>(out.data()), static_cast<std::size_t>(a.nbytes()),
-                   threads);
+  return MoveBytes(kind, store, from, and_from, to, bytes, threads);
 }
 
 void SetNumThreads(py::handle n) { SetThreads(n.is_none() ? 0 : Threads(n)); }
@@ -94,6 +99,15 @@ void RegisterSystem(py::module_& m) {
   m.def("set_num_threads", &SetNumThreads);
   m.def("get_num_threads", &Threads);
   m.def("check_num_threads", &CheckNumThreads);
+  m.def("check_eps", &Eps);
+  m.def("check_momentum", [](py::handle momentum) { return Momentum(momentum); });
+  m.def("check_axis_int", &Axis);
+  m.def("check_flag", [](py::handle value, const char* name) { return Flag(value, name); });
+  m.def("check_choice", [](py::handle value, const char* name, const std::vector<std::string>& choices) {
+    std::vector<const char*> names;
+    for (const std::string& choice : choices) names.push_back(choice.c_str());
+    return choices[Choice(value, name, names)];
+  });
   m.def("config", &Config);
   m.def("_set_isa", [](const std::optional<std::string>& name) { SetIsa(name.value_or("")); });
   m.def("_isas", &UsableIsas);

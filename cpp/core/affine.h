@@ -16,36 +16,30 @@ class AffineMapper {
  public:
   AffineMapper(const Plan& plan, const Kernels<T>& kernels, const Operand<T>& in, const Operand<T>& out,
                StoreKind store, AffineAt affine)
-      : plan_(plan),
-        kernel_(KernelsFor(plan, kernels).affine[static_cast<std::size_t>(store)]),
-        in_(in),
-        out_(out),
-        affine_(affine) {}
+      : plan_(plan), kernels_(KernelsFor(plan, kernels)), in_(in), out_(out), store_(store), affine_(affine) {}
 
   void operator()(std::size_t group, std::size_t chunk, const double*, Scratch& scratch) const {
     enum { kCenter, kScale, kShift, kFields };
     const std::size_t first = plan_.FirstChannel(group);
     ColumnParameters<T> p(plan_, group, kFields, scratch, Scratch::kParameters);
-    p.Fill(kCenter, [&](std::size_t c) { return affine_(first + c).center; });
-    p.Fill(kScale, [&](std::size_t c) { return affine_(first + c).scale; });
-    // What rounding the centre to T took away goes into the shift.
-    p.Fill(kShift, [&](std::size_t c) {
+    p.Fill([&](std::size_t c) -> std::array<double, kFields> {
       const ChannelAffine a = affine_(first + c);
-      const double low = a.center - static_cast<double>(static_cast<T>(a.center));
-      return low == 0 ? a.shift : a.shift - low * a.scale;
+      const double low = LostByRounding<T>(a.center);
+      return {a.center, a.scale, low == 0 ? a.shift : a.shift - low * a.scale};
     });
     plan_.ForEachBlock(group, chunk, [&](const Block& block) {
+      const AffineParameters<T> parameters = {p.At(kCenter, block), p.At(kScale, block), p.At(kShift, block)};
       const Tile<const T> x = in_.Read(block, scratch, Scratch::kX);
-      const Tile<T> y = out_.Write(block, scratch);
-      kernel_(x, {p.At(kCenter, block), p.At(kScale, block), p.At(kShift, block)}, y);
-      out_.Commit(block, {y.data, y.rows, y.cols, y.stride});
+      out_.Write(block, scratch,
+                 [&](Tile<T> y, bool direct) { KernelFor(kernels_.affine, store_, direct)(x, parameters, y); });
     });
   }
 
  private:
   const Plan& plan_;
-  void (*kernel_)(Tile<const T>, AffineParameters<T>, Tile<T>);
+  const WalkKernels<T>& kernels_;
   const Operand<T>&in_, &out_;
+  StoreKind store_;
   AffineAt affine_;
 };
 

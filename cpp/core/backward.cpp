@@ -15,7 +15,7 @@ struct GradientSums {
   double dy, dy_xhat;
 };
 
-constexpr std::size_t kFields = 2;  // per channel in a partial: sum of dy, sum of dy * (x - center)
+constexpr std::size_t kFields = 2;  // per channel in a partial: the two sums, xhat with the mean rounded to T
 
 // Sums over (dy, x); stat(channel) gives the ChannelStat.
 template <class T, class StatAt>
@@ -29,17 +29,20 @@ class GradientReducer {
         x_(x),
         stat_(stat) {}
 
-  // center is the mean rounded to T.
   void operator()(std::size_t group, std::size_t chunk, double* partial, Scratch& scratch) const {
     const std::size_t first = plan_.FirstChannel(group), channels = plan_.Channels(group);
     std::fill_n(partial, kFields * channels, 0.0);
-    ColumnParameters<T> center(plan_, group, 1, scratch, Scratch::kColumns);
-    center.Fill(0, [&](std::size_t c) { return stat_(first + c).mean; });
+    enum { kCenter, kRstd, kParameters };
+    ColumnParameters<T> p(plan_, group, kParameters, scratch, Scratch::kColumns);
+    p.Fill([&](std::size_t c) -> std::array<double, kParameters> {
+      const ChannelStat s = stat_(first + c);
+      return {s.mean, s.rstd};
+    });
     BlockSums sums(plan_, group, scratch);
     plan_.ForEachBlock(group, chunk, [&](const Block& block) {
       const Tile<const T> dy = dy_.Read(block, scratch, Scratch::kDy);
       const Tile<const T> x = x_.Read(block, scratch, Scratch::kX);
-      kernel_(dy, x, center.At(0, block), sums.first_columns(), sums.second_columns());
+      kernel_(dy, x, {p.At(kCenter, block), p.At(kRstd, block)}, sums.first_columns(), sums.second_columns());
       sums.Fold(block);
       double* into = partial + (block.channel - first);
       for (std::size_t c = 0; c < block.channels; ++c) {
@@ -61,16 +64,15 @@ class GradientReducer {
       const ChannelStat s = stat_(first + c);
       const double dy = partials[c];
       double& dy_xhat = partials[channels + c];
-      const double low = s.mean - static_cast<double>(static_cast<T>(s.mean));
-      if (low != 0) dy_xhat -= low * dy;
-      dy_xhat *= s.rstd;
+      const double low = LostByRounding<T>(s.mean);
+      if (low != 0) dy_xhat -= low * s.rstd * dy;
       done(first + c, GradientSums{dy, dy_xhat});
     }
   }
 
  private:
   const Plan& plan_;
-  void (*kernel_)(Tile<const T>, Tile<const T>, const T*, double*, double*);
+  void (*kernel_)(Tile<const T>, Tile<const T>, NormalizedParameters<T>, double*, double*);
   const Operand<T>&dy_, &x_;
   StatAt stat_;
 };
@@ -86,40 +88,32 @@ class GradientMapper {
  public:
   GradientMapper(const Plan& plan, const Kernels<T>& kernels, const Operand<T>& dy, const Operand<T>& x,
                  const Operand<T>& dx, StoreKind store, GradientAt gradient)
-      : plan_(plan),
-        kernel_(KernelsFor(plan, kernels).gradient[static_cast<std::size_t>(store)]),
-        dy_(dy),
-        x_(x),
-        dx_(dx),
-        gradient_(gradient) {}
+      : plan_(plan), kernels_(KernelsFor(plan, kernels)), dy_(dy), x_(x), dx_(dx), store_(store), gradient_(gradient) {}
 
   void operator()(std::size_t group, std::size_t chunk, const double* sums, Scratch& scratch) const {
     enum { kMeanDy, kCenter, kSlope, kScale, kParameters };
     const std::size_t first = plan_.FirstChannel(group), channels = plan_.Channels(group);
-    const auto at = [&](std::size_t c) { return gradient_(first + c, GradientSums{sums[c], sums[channels + c]}); };
     ColumnParameters<T> p(plan_, group, kParameters, scratch, Scratch::kParameters);
-    p.Fill(kCenter, [&](std::size_t c) { return at(c).center; });
-    p.Fill(kSlope, [&](std::size_t c) { return at(c).slope; });
-    p.Fill(kScale, [&](std::size_t c) { return at(c).scale; });
-    // What rounding the centre to T took away goes into the mean of dy.
-    p.Fill(kMeanDy, [&](std::size_t c) {
-      const ChannelGradient g = at(c);
-      const double low = g.center - static_cast<double>(static_cast<T>(g.center));
-      return low == 0 ? g.mean_dy : g.mean_dy + low * g.slope;
+    p.Fill([&](std::size_t c) -> std::array<double, kParameters> {
+      const ChannelGradient g = gradient_(first + c, GradientSums{sums[c], sums[channels + c]});
+      const double low = LostByRounding<T>(g.center);
+      return {low == 0 ? g.mean_dy : g.mean_dy + low * g.slope, g.center, g.slope, g.scale};
     });
     plan_.ForEachBlock(group, chunk, [&](const Block& block) {
+      const GradientParameters<T> parameters = {p.At(kMeanDy, block), p.At(kCenter, block), p.At(kSlope, block),
+                                                p.At(kScale, block)};
       const Tile<const T> dy = dy_.Read(block, scratch, Scratch::kDy);
       const Tile<const T> x = x_.Read(block, scratch, Scratch::kX);
-      const Tile<T> dx = dx_.Write(block, scratch);
-      kernel_(dy, x, {p.At(kMeanDy, block), p.At(kCenter, block), p.At(kSlope, block), p.At(kScale, block)}, dx);
-      dx_.Commit(block, {dx.data, dx.rows, dx.cols, dx.stride});
+      dx_.Write(block, scratch,
+                [&](Tile<T> dx, bool direct) { KernelFor(kernels_.gradient, store_, direct)(dy, x, parameters, dx); });
     });
   }
 
  private:
   const Plan& plan_;
-  void (*kernel_)(Tile<const T>, Tile<const T>, GradientParameters<T>, Tile<T>);
+  const WalkKernels<T>& kernels_;
   const Operand<T>&dy_, &x_, &dx_;
+  StoreKind store_;
   GradientAt gradient_;
 };
 
@@ -162,8 +156,8 @@ void TrainBackward(const ArrayView& dy, const ArrayView& x, const ArrayView& dx,
             out.dweight.Set(c, sums.dy_xhat);
           });
         },
-        GradientMapper<T, decltype(gradient)>(plan, kernels, dy_operand, x_operand, dx_operand,
-                                              StoreFor(bytes, dx.data == dy.data), gradient));
+        GradientMapper<T, decltype(gradient)>(plan, kernels, dy_operand, x_operand, dx_operand, StoreFor(bytes),
+                                              gradient));
   });
 }
 
@@ -195,8 +189,7 @@ void InferenceBackward(const ArrayView& dy, const ArrayView& x, const ArrayView&
             out.dvar.Set(c, -0.5 * scale * rstd * sums.dy_xhat);
           });
         },
-        AffineMapper<T, decltype(affine)>(plan, kernels, dy_operand, dx_operand, StoreFor(bytes, dx.data == dy.data),
-                                          affine));
+        AffineMapper<T, decltype(affine)>(plan, kernels, dy_operand, dx_operand, StoreFor(bytes), affine));
   });
 }
 

@@ -6,10 +6,8 @@
 namespace batchnorm {
 
 void MergeMoments(std::size_t channels, double count_a, Moments a, double count_b, Moments b) {
-  if (count_b == 0) return;
   const double weight = count_b / (count_a + count_b);
   for (std::size_t c = 0; c < channels; ++c) {
-    if (count_a == 0) a.origin[c] = b.origin[c];
     const double delta = (b.origin[c] - a.origin[c]) + (b.offset[c] - a.offset[c]);
     a.offset[c] += delta * weight;
     a.m2[c] += b.m2[c] + delta * delta * (count_a * weight);

@@ -27,7 +27,7 @@ struct Moments {
   static Moments In(double* memory, std::size_t n) { return {memory, memory + n, memory + 2 * n}; }
 };
 
-// a (of count_a values a channel) takes in b (of count_b).
+// a (of count_a values a channel) takes in b (of count_b), both more than 0.
 void MergeMoments(std::size_t channels, double count_a, Moments a, double count_b, Moments b);
 
 // a takes in one block, whose sums about `pivot` are sum and sum2, and the pivot moves to the block's mean.

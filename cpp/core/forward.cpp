@@ -28,7 +28,7 @@ void MapAffine(const ArrayView& in, const ArrayView& out, std::size_t axis, int 
     const Operand<T> source(in, layout), target(out, layout);
     const Plan plan(layout, source);
     const std::size_t bytes = layout.Values() * sizeof(T);
-    const StoreKind store = StoreFor(bytes, in.data == out.data);
+    const StoreKind store = StoreFor(bytes);
     RunMap(plan, ThreadsFor(bytes, threads),
            AffineMapper<T, AffineAt>(plan, KernelsOf(table, zero), source, target, store, affine));
   });
@@ -81,7 +81,7 @@ void TrainForward(const ArrayView& x, const ArrayView& y, std::size_t axis, cons
     const Operand<T> source(x, layout), target(y, layout);
     const Plan plan(layout, source);
     const std::size_t bytes = layout.Values() * sizeof(T);
-    const StoreKind store = StoreFor(bytes, x.data == y.data);
+    const StoreKind store = StoreFor(bytes);
     RunSweeps(
         plan, ThreadsFor(bytes, threads), Moments::kFields,
         MomentReducer<T>(plan, KernelsOf(table, zero), source, TrainingPrecision(layout)),

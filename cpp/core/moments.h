@@ -15,8 +15,9 @@ namespace batchnorm {
 // is its own first pivot: every deviation is exactly 0.
 //
 // Note [Narrow range]
-// Squares of float lanes overflow at deviations of 1e19 and vanish at 1e-19. A block whose sums come near either is
-// taken again in float64 lanes.
+// Squares of float lanes overflow at deviations of 1e19 and vanish at 1e-19. A channel whose sums in a block come near
+// either takes them from float64 lanes. Only one whose sums are both exactly 0 is believed: it is constant, or its
+// deviations are below 1e-22 and cancel.
 template <class T>
 class MomentReducer {
  public:
@@ -89,8 +90,8 @@ class MomentReducer {
     constexpr int kMostTries = 3;  // a pivot that is off by rounding alone needs a third
     for (int attempt = 1;; ++attempt) {
       const T* pivot_columns = to.pivot;
-      if (plan_.walk() == WalkKind::kRows) {
-        to.columns.Fill(0, [&to](std::size_t c) { return to.pivot[c]; });
+      if (plan_.walk() == Walk::kRows) {
+        to.columns.Fill([&to](std::size_t c) { return std::array<double, 1>{static_cast<double>(to.pivot[c])}; });
         pivot_columns = to.columns.At(0, block);
       }
       kernels_.moments[static_cast<std::size_t>(precision)](tile, pivot_columns, to.sums.first_columns(),

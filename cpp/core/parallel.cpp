@@ -19,16 +19,6 @@
 
 namespace batchnorm {
 
-void* Scratch::GetBytes(Slot slot, std::size_t bytes) {
-  if (bytes > bytes_[slot]) {
-    memory_[slot].reset();
-    bytes_[slot] = 0;
-    memory_[slot].reset(::operator new(bytes, std::align_val_t{kAlignment}));
-    bytes_[slot] = bytes;
-  }
-  return memory_[slot].get();
-}
-
 namespace {
 
 std::atomic<int> set_threads{0};

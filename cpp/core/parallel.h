@@ -3,32 +3,10 @@
 
 #include <cstddef>
 #include <functional>
-#include <memory>
-#include <new>
+
+#include "core/scratch.h"
 
 namespace batchnorm {
-
-// Memory that one worker reuses from task to task. Slots are independent; a slot's content is undefined when it is got.
-class Scratch {
- public:
-  enum Slot { kX, kDy, kOut, kPivot, kColumns, kSums, kKept, kState, kParameters, kSlots };
-
-  template <class T>
-  T* Get(Slot slot, std::size_t count) {
-    return static_cast<T*>(GetBytes(slot, count * sizeof(T)));
-  }
-
- private:
-  struct Free {
-    void operator()(void* p) const { ::operator delete(p, std::align_val_t{kAlignment}); }
-  };
-  static constexpr std::size_t kAlignment = 64;  // a cache line, and the widest vector
-
-  void* GetBytes(Slot slot, std::size_t bytes);
-
-  std::unique_ptr<void, Free> memory_[kSlots];
-  std::size_t bytes_[kSlots] = {};
-};
 
 // Runs body(task, scratch) for every task in [0, tasks) on at most `threads` threads. The first exception that a task
 // throws is thrown here, after all workers have stopped.

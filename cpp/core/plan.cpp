@@ -35,9 +35,9 @@ std::size_t Repeat(std::size_t columns) {
 template <class T>
 Plan::Plan(const Layout& layout, const Operand<T>& x)
     : walk_(layout.walk), positions_(layout.positions), channels_(layout.channels), inner_(layout.inner) {
-  run_ = x.DirectRun();
+  run_ = x.Run();
   std::size_t tile_positions, quantum;
-  if (walk_ == WalkKind::kPlanar) {
+  if (walk_ == Walk::kPlanar) {
     if (run_ < std::min(kShortRun, positions_)) run_ = 0;
     group_channels_ = std::clamp<std::size_t>(kGroupElements / std::max<std::size_t>(1, positions_), 1, channels_);
     tile_positions = kTileElements;
@@ -64,7 +64,7 @@ Plan::Plan(const Layout& layout, const Operand<T>& x)
   pieces_ = CeilDiv(run_, tile_positions);
   piece_ = RoundUp(CeilDiv(run_, pieces_), quantum);
   pieces_ = CeilDiv(run_, piece_);
-  if (walk_ == WalkKind::kPlanar && pieces_ == 1 && !gathered) {
+  if (walk_ == Walk::kPlanar && pieces_ == 1 && !gathered) {
     tile_runs_ = std::max<std::size_t>(1, kTileElements / run_);
     runs_at_one_stride_ = x.RunsAtOneStride();
   }
@@ -91,14 +91,16 @@ Precision TrainingPrecision(const Layout& layout) {
   return layout.ValuesPerChannel() < kFewValues ? Precision::kWide : Precision::kNarrow;
 }
 
-StoreKind StoreFor(std::size_t output_bytes, bool in_place) {
+StoreKind StoreFor(std::size_t output_bytes) {
   static const std::size_t cache = LastLevelCacheBytes();
-  return !in_place && cache > 0 && output_bytes > cache ? StoreKind::kStream : StoreKind::kPlain;
+  return cache > 0 && output_bytes > cache ? StoreKind::kStream : StoreKind::kPlain;
 }
 
 int ThreadsFor(std::size_t bytes, int threads) {
   constexpr std::size_t kLeastBytes = 65536;  // below this, waking a thread costs more than it saves
-  return static_cast<int>(std::clamp<std::size_t>(bytes / kLeastBytes, 1, static_cast<std::size_t>(threads)));
+  // The partition feeds no more, and OpenMP ends the process where it can't make as many as it is asked for.
+  const std::size_t most = std::min<std::size_t>(static_cast<std::size_t>(threads), kTasks);
+  return static_cast<int>(std::clamp<std::size_t>(bytes / kLeastBytes, 1, most));
 }
 
 }  // namespace batchnorm

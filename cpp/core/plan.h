@@ -20,7 +20,7 @@ class Plan {
 
   std::size_t groups() const { return groups_; }
   std::size_t chunks() const { return chunks_; }
-  WalkKind walk() const { return walk_; }
+  Walk walk() const { return walk_; }
   std::size_t channels() const { return channels_; }
 
   std::size_t FirstChannel(std::size_t group) const { return std::min(channels_, group * group_channels_); }
@@ -44,7 +44,7 @@ class Plan {
   template <class Body>
   void EmitBlock(std::size_t group, std::size_t first, std::size_t end, Body body) const;
 
-  WalkKind walk_;
+  Walk walk_;
   std::size_t positions_, channels_, inner_;
   std::size_t groups_, group_channels_;
   std::size_t repeat_ = 1;      // positions in one row of a tile (kRows)
@@ -70,7 +70,7 @@ void Plan::ForEachBlock(std::size_t group, std::size_t chunk, Body body) const {
 template <class Body>
 void Plan::EmitBlock(std::size_t group, std::size_t first, std::size_t end, Body body) const {
   const std::size_t channel = FirstChannel(group), channels = Channels(group), n = end - first;
-  if (walk_ == WalkKind::kPlanar) {
+  if (walk_ == Walk::kPlanar) {
     const std::size_t cols = std::min(n, run_);
     for (std::size_t c = channel; c < channel + channels; ++c) body(Block{first, n, c, 1, n / cols, cols});
     return;
@@ -84,8 +84,8 @@ void Plan::EmitBlock(std::size_t group, std::size_t first, std::size_t end, Body
 // not over a few values.
 Precision TrainingPrecision(const Layout& layout);
 
-// How a call writes its output: past the caches where the output is larger than the last of them, and isn't x.
-StoreKind StoreFor(std::size_t output_bytes, bool in_place);
+// How a call writes its output: past the caches where the output is larger than the last of them.
+StoreKind StoreFor(std::size_t output_bytes);
 
 // Fewer threads than asked for where there is too little to do.
 int ThreadsFor(std::size_t bytes, int threads);

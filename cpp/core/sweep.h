@@ -2,6 +2,8 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
+#include <cmath>
 #include <vector>
 
 #include "core/parallel.h"
@@ -21,7 +23,7 @@ void RunSweeps(const Plan& plan, int threads, std::size_t fields, Reduce reduce,
   if (chunks == 1 || groups >= 4 * static_cast<std::size_t>(threads)) {
     ParallelFor(groups, threads, [&](std::size_t group, Scratch& scratch) {
       const std::size_t size = fields * plan.Channels(group);
-      double* partials = scratch.Get<double>(Scratch::kState, size * chunks);
+      double* partials = scratch.Get<double>(Scratch::kPartials, size * chunks);
       for (std::size_t k = 0; k < chunks; ++k) reduce(group, k, partials + k * size, scratch);
       finish(group, partials);
       for (std::size_t k = 0; k < chunks; ++k) map(group, k, partials, scratch);
@@ -59,18 +61,26 @@ class ColumnParameters {
   ColumnParameters(const Plan& plan, std::size_t group, std::size_t fields, Scratch& scratch, Scratch::Slot slot)
       : first_(plan.FirstChannel(group)),
         channels_(plan.Channels(group)),
-        planar_(plan.walk() == WalkKind::kPlanar),
+        planar_(plan.walk() == Walk::kPlanar),
         inner_(plan.inner()),
         columns_(plan.Columns(channels_)),
+        fields_(fields),
         data_(scratch.Get<T>(slot, fields * columns_)) {}
 
-  // values(c) for the group's channels, c counted from its first.
+  // values(c), an array of all fields, for the group's channels, c counted from its first.
   template <class Values>
-  void Fill(std::size_t field, Values values) {
-    T* columns = data_ + field * columns_;
+  void Fill(Values values) {
     const std::size_t once = channels_ * inner_;
-    for (std::size_t c = 0; c < channels_; ++c) std::fill_n(columns + c * inner_, inner_, static_cast<T>(values(c)));
-    for (std::size_t j = once; j < columns_; ++j) columns[j] = columns[j - once];
+    for (std::size_t c = 0; c < channels_; ++c) {
+      T* columns = data_ + c * inner_;
+      for (const double value : values(c)) {
+        std::fill_n(columns, inner_, static_cast<T>(value));
+        columns += columns_;
+      }
+    }
+    for (T* columns = data_; columns < data_ + fields_ * columns_; columns += columns_) {
+      for (std::size_t j = once; j < columns_; ++j) columns[j] = columns[j - once];
+    }
   }
 
   // As the kernel of this block reads them.
@@ -81,15 +91,22 @@ class ColumnParameters {
  private:
   std::size_t first_, channels_;
   bool planar_;
-  std::size_t inner_, columns_;
+  std::size_t inner_, columns_, fields_;
   T* data_;
 };
+
+// What rounding `value` to T takes away.
+template <class T>
+double LostByRounding(double value) {
+  const double lost = value - static_cast<double>(static_cast<T>(value));
+  return std::isfinite(lost) ? lost : 0;
+}
 
 // Sums of a block: a kernel gives one per column, and they are folded to one per channel.
 class BlockSums {
  public:
   BlockSums(const Plan& plan, std::size_t group, Scratch& scratch)
-      : planar_(plan.walk() == WalkKind::kPlanar),
+      : planar_(plan.walk() == Walk::kPlanar),
         inner_(plan.inner()),
         columns_(plan.Columns(plan.Channels(group))),
         data_(scratch.Get<double>(Scratch::kSums, 4 * columns_)) {}
@@ -121,9 +138,15 @@ class BlockSums {
   double* data_;
 };
 
+// The kernel that stores as the call wants; into scratch memory, which is read back at once, plainly.
+template <class Kernel>
+Kernel KernelFor(const Kernel (&kernels)[kStoreKinds], StoreKind store, bool direct) {
+  return kernels[static_cast<std::size_t>(direct ? store : StoreKind::kPlain)];
+}
+
 template <class T>
 const WalkKernels<T>& KernelsFor(const Plan& plan, const Kernels<T>& kernels) {
-  return plan.walk() == WalkKind::kPlanar ? kernels.planar : kernels.rows;
+  return kernels.walk[static_cast<std::size_t>(plan.walk())];
 }
 
 }  // namespace batchnorm

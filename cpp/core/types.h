@@ -15,7 +15,12 @@ enum class DType { kFloat32, kFloat64 };
 // one known when compiled.
 template <class F>
 decltype(auto) Visit(DType dtype, F&& f) {
-  if (dtype == DType::kFloat32) return std::forward<F>(f)(float{});
+  switch (dtype) {
+    case DType::kFloat32:
+      return std::forward<F>(f)(float{});
+    case DType::kFloat64:
+      break;
+  }
   return std::forward<F>(f)(double{});
 }
 

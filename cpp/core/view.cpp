@@ -123,7 +123,7 @@ Layout LayoutOf(const ArrayView& x, std::size_t channel_axis) {
   const bool channel_innermost = layout.inner_axes.empty();
   const bool short_planes = layout.inner < kLongestInner && IsOneRun(Merge(columns, 0), item);
   if (layout.channels > 1 && (channel_innermost || short_planes)) {
-    layout.walk = WalkKind::kRows;
+    layout.walk = Walk::kRows;
   } else {
     for (std::size_t a : layout.inner_axes) layout.position_axes.push_back(a);
     layout.positions *= layout.inner;
@@ -138,35 +138,35 @@ Operand<T>::Operand(const ArrayView& array, const Layout& layout)
     : data_(static_cast<char*>(array.data)),
       walk_(layout.walk),
       inner_(layout.inner),
-      row_elements_(walk_ == WalkKind::kRows ? layout.channels * layout.inner : 1),
+      row_elements_(walk_ == Walk::kRows ? layout.channels * layout.inner : 1),
       row_bytes_(static_cast<std::ptrdiff_t>(row_elements_ * sizeof(T))),
       channel_stride_(array.strides[layout.channel_axis]),
-      direct_columns_(Aligned(array, sizeof(T))),
+      aligned_(Aligned(array, sizeof(T))),
+      one_run_(true),
       positions_(Merge(AxesOf(array, layout.position_axes), row_bytes_)) {
-  if (walk_ == WalkKind::kPlanar) return;
+  if (walk_ == Walk::kPlanar) return;
   std::vector<Axis> columns = {{layout.channels, channel_stride_}};
   for (const Axis& a : AxesOf(array, layout.inner_axes)) columns.push_back(a);
-  direct_columns_ = direct_columns_ && IsOneRun(Merge(columns, sizeof(T)), sizeof(T));
+  one_run_ = IsOneRun(Merge(columns, sizeof(T)), sizeof(T));
   elements_ = AxesOf(array, layout.position_axes);
   elements_.insert(elements_.end(), columns.begin(), columns.end());
   elements_ = Merge(elements_, sizeof(T));
 }
 
 template <class T>
-std::size_t Operand<T>::DirectRun() const {
-  const bool direct = direct_columns_ && (walk_ == WalkKind::kRows || DensePositions());
-  return direct ? positions_.back().extent : 0;
+std::size_t Operand<T>::Run() const {
+  return one_run_ && (walk_ == Walk::kRows || DensePositions()) ? positions_.back().extent : 0;
 }
 
 template <class T>
 bool Operand<T>::Direct(const Block& block, Tile<T>* tile) const {
-  const std::size_t run = DirectRun();
-  if (run == 0) return false;
+  const std::size_t run = Run();
+  if (run == 0 || !aligned_) return false;
   const std::size_t start = block.first % run;
   const bool within = start + block.positions <= run;
   constexpr std::ptrdiff_t kItem = sizeof(T);
   std::ptrdiff_t stride = static_cast<std::ptrdiff_t>(block.cols);
-  if (walk_ == WalkKind::kRows) {
+  if (walk_ == Walk::kRows) {
     if (!within) return false;
     const bool position_per_row = block.rows == block.positions;
     if (position_per_row) {
@@ -191,7 +191,7 @@ bool Operand<T>::Direct(const Block& block, Tile<T>* tile) const {
 template <class T>
 template <class Body>
 void Operand<T>::ForEachRun(const Block& block, Body body) const {
-  if (walk_ == WalkKind::kPlanar) {
+  if (walk_ == Walk::kPlanar) {
     char* base = data_ + static_cast<std::ptrdiff_t>(block.channel) * channel_stride_;
     WalkAxes(positions_, base, block.first, block.positions, body);
     return;
@@ -207,11 +207,17 @@ void Operand<T>::ForEachRun(const Block& block, Body body) const {
 }
 
 template <class T>
+Tile<T> Operand<T>::ScratchTile(const Block& block, Scratch& scratch, Scratch::Slot slot) {
+  T* data = scratch.Get<T>(slot, block.rows * block.cols);
+  return {data, block.rows, block.cols, static_cast<std::ptrdiff_t>(block.cols)};
+}
+
+template <class T>
 Tile<const T> Operand<T>::Read(const Block& block, Scratch& scratch, Scratch::Slot slot) const {
   Tile<T> tile;
   if (!Direct(block, &tile)) {
-    T* to = scratch.Get<T>(slot, block.rows * block.cols);
-    tile = {to, block.rows, block.cols, static_cast<std::ptrdiff_t>(block.cols)};
+    tile = ScratchTile(block, scratch, slot);
+    T* to = tile.data;
     ForEachRun(block, [&to](const char* p, std::ptrdiff_t stride, std::size_t n) {
       GatherRun(p, stride, n, to);
       to += n;
@@ -221,18 +227,7 @@ Tile<const T> Operand<T>::Read(const Block& block, Scratch& scratch, Scratch::Sl
 }
 
 template <class T>
-Tile<T> Operand<T>::Write(const Block& block, Scratch& scratch) const {
-  Tile<T> tile;
-  if (Direct(block, &tile)) return tile;
-  T* to = scratch.Get<T>(Scratch::kOut, block.rows * block.cols);
-  return {to, block.rows, block.cols, static_cast<std::ptrdiff_t>(block.cols)};
-}
-
-template <class T>
-void Operand<T>::Commit(const Block& block, Tile<const T> tile) const {
-  Tile<T> direct;
-  if (Direct(block, &direct)) return;
-  const T* from = tile.data;
+void Operand<T>::Scatter(const Block& block, const T* from) const {
   ForEachRun(block, [&from](char* p, std::ptrdiff_t stride, std::size_t n) {
     ScatterRun(from, p, stride, n);
     from += n;

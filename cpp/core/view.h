@@ -3,20 +3,18 @@
 // A *position* is one place of the batch and space, an *inner* place is one that lies closer together in memory than
 // the channels do. Which axes are which is decided by x alone (Layout); every operand of a call is then seen the same
 // way (Operand), and reads or writes tiles: directly where its memory allows, through scratch memory where it doesn't.
+//
+// Planar: a channel's run is long, positions are single elements of one channel, `inner` is 1. Rows: the channel
+// changes along the run, a position is a row of channels * inner elements.
 #pragma once
 
 #include <cstddef>
 #include <vector>
 
-#include "core/parallel.h"
+#include "core/scratch.h"
 #include "core/types.h"
 
 namespace batchnorm {
-
-enum class WalkKind {
-  kPlanar,  // a channel's run is long: positions are single elements of one channel, `inner` is 1
-  kRows,    // the channel changes along the run: a position is a row of channels * inner elements
-};
 
 struct Axis {
   std::size_t extent;
@@ -27,7 +25,7 @@ struct Axis {
 std::vector<std::size_t> MemoryOrder(const ArrayView& x);
 
 struct Layout {
-  WalkKind walk = WalkKind::kPlanar;
+  Walk walk = Walk::kPlanar;
   std::size_t channel_axis = 0;
   std::vector<std::size_t> position_axes;  // outermost first
   std::vector<std::size_t> inner_axes;     // kRows only
@@ -60,12 +58,20 @@ class Operand {
   // The block's elements. They stay valid until the slot is used again.
   Tile<const T> Read(const Block& block, Scratch& scratch, Scratch::Slot slot) const;
 
-  // Where to write the block's elements; Commit makes them take effect.
-  Tile<T> Write(const Block& block, Scratch& scratch) const;
-  void Commit(const Block& block, Tile<const T> tile) const;
+  // Calls write(tile, direct), which fills the tile: the block's elements themselves, or scratch memory that is then
+  // scattered to them.
+  template <class Writer>
+  void Write(const Block& block, Scratch& scratch, Writer write) const {
+    Tile<T> tile;
+    const bool direct = Direct(block, &tile);
+    if (!direct) tile = ScratchTile(block, scratch, Scratch::kOut);
+    write(tile, direct);
+    if (!direct) Scatter(block, tile.data);
+  }
 
-  // The length of the longest stretch of positions that one tile can show without copying; 0 if none.
-  std::size_t DirectRun() const;
+  // The length of the longest stretch of positions that one tile can show, 0 if none. Alignment is left out of it: what
+  // isn't aligned is gathered tile by tile, and must be cut in the same tiles.
+  std::size_t Run() const;
   // Whether positions follow each other without a gap, so that one row of a tile can hold several.
   bool DensePositions() const { return positions_.back().stride == row_bytes_; }
   // How many such stretches lie at one stride.
@@ -73,18 +79,21 @@ class Operand {
 
  private:
   bool Direct(const Block& block, Tile<T>* tile) const;
+  static Tile<T> ScratchTile(const Block& block, Scratch& scratch, Scratch::Slot slot);
+  void Scatter(const Block& block, const T* from) const;
   template <class Body>
   void ForEachRun(const Block& block, Body body) const;
 
   char* data_;
-  WalkKind walk_;
+  Walk walk_;
   std::size_t inner_;
   std::size_t row_elements_;       // of one position
   std::ptrdiff_t row_bytes_;       // the same when dense
   std::ptrdiff_t channel_stride_;  // bytes
-  bool direct_columns_;            // a position's elements are contiguous, and everything is aligned
-  std::vector<Axis> positions_;    // merged where memory allows, never empty
-  std::vector<Axis> elements_;     // kRows: positions and columns together, merged likewise
+  bool aligned_;
+  bool one_run_;                 // a position's elements are contiguous
+  std::vector<Axis> positions_;  // merged where memory allows, never empty
+  std::vector<Axis> elements_;   // kRows: positions and columns together, merged likewise
 };
 
 }  // namespace batchnorm

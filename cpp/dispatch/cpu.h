@@ -6,8 +6,8 @@
 namespace batchnorm {
 
 struct CpuFeatures {
-  bool avx2 = false;    // x86-64-v3, and the system saves the registers
-  bool avx512 = false;  // x86-64-v4, likewise
+  bool avx2 = false;    // AVX2 and FMA, and the system saves their registers
+  bool avx512 = false;  // AVX-512 F, BW, CD, DQ and VL, likewise
 };
 
 CpuFeatures DetectCpu();

@@ -55,14 +55,6 @@ std::vector<Candidate> Candidates() {
   };
 }
 
-std::vector<std::string> Names(bool only_usable) {
-  std::vector<std::string> names;
-  for (const Candidate& c : Candidates()) {
-    if (c.usable || !only_usable) names.emplace_back(c.table->name);
-  }
-  return names;
-}
-
 const KernelTable* Find(const std::string& name) {
   for (const Candidate& c : Candidates()) {
     if (c.usable && name == c.table->name) return c.table;
@@ -94,8 +86,19 @@ std::atomic<const KernelTable*> forced_table{nullptr};
 
 }  // namespace
 
-std::vector<std::string> BuiltIsas() { return Names(false); }
-std::vector<std::string> UsableIsas() { return Names(true); }
+std::vector<std::string> BuiltIsas() {
+  std::vector<std::string> names;
+  for (const Candidate& c : Candidates()) names.emplace_back(c.table->name);
+  return names;
+}
+
+std::vector<std::string> UsableIsas() {
+  std::vector<std::string> names;
+  for (const Candidate& c : Candidates()) {
+    if (c.usable) names.emplace_back(c.table->name);
+  }
+  return names;
+}
 
 const KernelTable& ActiveKernels() {
   const KernelTable* forced = forced_table.load(std::memory_order_acquire);

@@ -23,6 +23,13 @@ struct AffineParameters {
   const T* shift;
 };
 
+// xhat = (x - center) * rstd. As above.
+template <class T>
+struct NormalizedParameters {
+  const T* center;
+  const T* rstd;
+};
+
 // dx = ((dy - mean_dy) + (x - center) * slope) * scale. As above.
 template <class T>
 struct GradientParameters {
@@ -32,6 +39,12 @@ struct GradientParameters {
   const T* scale;
 };
 
+enum class Walk {
+  kPlanar,  // a tile is one channel's, parameters and sums are one value
+  kRows,    // every column of a tile has its own
+};
+constexpr std::size_t kWalks = 2;
+
 enum class StoreKind { kPlain, kStream };
 constexpr std::size_t kStoreKinds = 2;
 
@@ -39,23 +52,21 @@ constexpr std::size_t kStoreKinds = 2;
 enum class Precision { kNarrow, kWide };
 constexpr std::size_t kPrecisions = 2;
 
-// One way of walking a tile. Planar: the whole tile is one channel, parameters and sums are one value. Rows: every
-// column has its own parameters and sums. Kernels are leaves: inputs may equal the output, other overlap not.
+// The kernels of one walk. They are leaves: inputs may equal the output, other overlap not.
 template <class T>
 struct WalkKernels {
   // sum = sum of (x - pivot), sum2 = sum of (x - pivot)^2
   void (*moments[kPrecisions])(Tile<const T> x, const T* pivot, double* sum, double* sum2);
-  // sum_dy = sum of dy, sum_dy_x = sum of dy * (x - center)
-  void (*gradient_sums[kPrecisions])(Tile<const T> dy, Tile<const T> x, const T* center, double* sum_dy,
-                                     double* sum_dy_x);
+  // sum_dy = sum of dy, sum_dy_xhat = sum of dy * (x - center) * rstd
+  void (*gradient_sums[kPrecisions])(Tile<const T> dy, Tile<const T> x, NormalizedParameters<T> p, double* sum_dy,
+                                     double* sum_dy_xhat);
   void (*affine[kStoreKinds])(Tile<const T> x, AffineParameters<T> p, Tile<T> y);
   void (*gradient[kStoreKinds])(Tile<const T> dy, Tile<const T> x, GradientParameters<T> p, Tile<T> dx);
 };
 
 template <class T>
 struct Kernels {
-  WalkKernels<T> planar;
-  WalkKernels<T> rows;
+  WalkKernels<T> walk[kWalks];
 };
 
 // What only moves bytes: the limit that a benchmark compares with.

@@ -6,8 +6,6 @@
 namespace batchnorm::BATCHNORM_ISA {
 namespace {
 
-enum class Walk { kPlanar, kRows };
-
 template <class T>
 BATCHNORM_INLINE T* Row(const Tile<T>& tile, std::size_t row) {
   return tile.data + static_cast<std::ptrdiff_t>(row) * tile.stride;

@@ -7,23 +7,25 @@
 namespace batchnorm::BATCHNORM_ISA {
 namespace {
 
-// u = dy, v = x - center
+// u = dy, v = (x - center) * rstd
 template <Walk W, class T, class Acc>
 struct GradientTerm {
   Tile<const T> dy, x;
-  Parameter<W, T, Acc> center;
+  Parameter<W, T, Acc> center, rstd;
   template <class Lanes>
   BATCHNORM_INLINE Term<Acc> operator()(std::size_t r, std::size_t j, Lanes lanes) const {
     const Vec<Acc> c = center.At(j, lanes);
-    return {LoadAs<Acc>(Row(dy, r) + j, lanes, Vec<Acc>{}), LoadAs<Acc>(Row(x, r) + j, lanes, c) - c};
+    const Vec<Acc> d = LoadAs<Acc>(Row(x, r) + j, lanes, c) - c;
+    return {LoadAs<Acc>(Row(dy, r) + j, lanes, Vec<Acc>{}), d * rstd.At(j, lanes)};
   }
 };
 
-// sum_dy = sum of dy, sum_dy_x = sum of dy * (x - center), in lanes of Acc.
+// sum_dy = sum of dy, sum_dy_xhat = sum of dy * (x - center) * rstd, in lanes of Acc. Scaled inside the sum, because
+// the product with x alone may leave the range of Acc.
 template <Walk W, class T, class Acc>
-void GradientSums(Tile<const T> dy, Tile<const T> x, const T* center, double* sum_dy, double* sum_dy_x) {
-  const GradientTerm<W, T, Acc> term{dy, x, Parameter<W, T, Acc>(center)};
-  Reduce<W, Acc>(dy.rows, dy.cols, term, sum_dy, sum_dy_x);
+void GradientSums(Tile<const T> dy, Tile<const T> x, NormalizedParameters<T> p, double* sum_dy, double* sum_dy_xhat) {
+  using P = Parameter<W, T, Acc>;
+  Reduce<W, Acc>(dy.rows, dy.cols, GradientTerm<W, T, Acc>{dy, x, P(p.center), P(p.rstd)}, sum_dy, sum_dy_xhat);
 }
 
 // dx = ((dy - mean_dy) + (x - center) * slope) * scale

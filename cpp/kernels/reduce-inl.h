@@ -25,8 +25,9 @@ struct Sums {
   }
 };
 
-// A float64 sum of vectors. What float64 lanes lose at each addition is kept beside the sum (Knuth's two-sum): a block adds
-// up to 500 vectors here, and on periodic data their roundings all go one way. Float lanes lose more before they get here.
+// A float64 sum of vectors. What float64 lanes lose at each addition is kept beside the sum (Knuth's two-sum): a block
+// adds up to 500 vectors here, and on periodic data their roundings all go one way. Float lanes lose more before they
+// get here.
 struct WideSum {
   F64 lower{}, upper{}, lost{};
   BATCHNORM_INLINE void Add(F32 v) {

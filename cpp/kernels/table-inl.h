@@ -21,7 +21,7 @@ constexpr WalkKernels<T> WalkTable() {
 
 template <class T>
 constexpr Kernels<T> TypeTable() {
-  return {WalkTable<Walk::kPlanar, T>(), WalkTable<Walk::kRows, T>()};
+  return {{WalkTable<Walk::kPlanar, T>(), WalkTable<Walk::kRows, T>()}};
 }
 
 constexpr MoveKernels MoveTable() {

@@ -1,4 +1,4 @@
-// x86-64-v3: 32-byte vectors, fused multiply-add.
+// AVX2: 32-byte vectors, fused multiply-add.
 #pragma once
 
 #include <immintrin.h>

@@ -1,4 +1,4 @@
-// x86-64-v4: 64-byte vectors, masked tails, fused multiply-add.
+// AVX-512: 64-byte vectors, masked tails, fused multiply-add.
 #pragma once
 
 #include <immintrin.h>
