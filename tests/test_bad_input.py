@@ -170,3 +170,23 @@ def test_an_unknown_keyword(function: str) -> None:
 def test_a_ragged_list() -> None:
     with pytest.raises(TypeError, match=r"^x: expected an array, got list .*inhomogeneous"):
         bn.channel_stats([[1.0], [1.0, 2.0]])
+
+
+class _BadIndex:
+    def __index__(self) -> int:
+        raise RuntimeError("no")
+
+
+def test_an_index_that_raises() -> None:
+    x, out = np.ones((4, 3)), np.zeros((4, 3))
+    with pytest.raises(TypeError, match=r"^axis: expected an int, got _BadIndex$"):
+        bn.batch_norm_train(x, axis=_BadIndex(), out=out)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"^num_threads: expected a positive int or None, got _BadIndex$"):
+        bn.batch_norm_train(x, num_threads=_BadIndex(), out=out)  # type: ignore[arg-type]
+    assert not out.any()
+
+
+def test_running_statistics_that_overlap_themselves() -> None:
+    one = np.lib.stride_tricks.as_strided(np.zeros(1), (3,), (0,))
+    with pytest.raises(ValueError, match=r"^running_mean: expected a place of its own for every channel, got strides"):
+        bn.batch_norm_train(np.ones((4, 3)), running_mean=one, running_var=np.ones(3))

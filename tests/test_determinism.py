@@ -154,3 +154,16 @@ def test_the_way_of_asking_for_threads_does_not_matter(default_threads: None, sh
     for n in (2, 3):
         for way in ask:
             assert_all_same(way(n), want)
+
+
+def test_alignment_changes_no_bit(isa: str, dtype: Any) -> None:
+    """Memory at an odd address is gathered, in the same blocks."""
+    for shape, axis in (((6, 5, 70, 40), 1), ((900, 3), 1), ((40, 30, 7, 7), 1), ((700, 130), 1)):
+        x = np.random.default_rng(0).normal(size=shape).astype(dtype)
+        odd = np.frombuffer(b"\0" + x.tobytes(), np.uint8)[1:].view(dtype).reshape(shape)
+        assert odd.ctypes.data % x.itemsize
+        y, saved = bn.batch_norm_train(x, axis=axis)
+        odd_y, odd_saved = bn.batch_norm_train(odd, axis=axis)
+        assert_same_bits("y", odd_y, y)
+        assert_same_bits("mean", odd_saved.mean, saved.mean)
+        assert_same_bits("var", odd_saved.var, saved.var)

@@ -253,3 +253,31 @@ def test_a_periodic_gradient(isa: str, dtype: Any, axis: int, period: int) -> No
     _, saved = bn.batch_norm_train(x, np.ones(32), axis=axis)
     got = bn.batch_norm_backward(dy, x, saved)
     assert_gradients(got, dy, x, oracle.backward(dy, x, axis=axis), oracle.train(x, axis=axis), axis=axis)
+
+
+@pytest.mark.parametrize("lanes", [4, 8, 16])
+@pytest.mark.parametrize("axis", [1, -1], ids=["channels_first", "channels_last"])
+def test_small_values_beside_a_large_one_in_dy(isa: str, axis: int, lanes: int) -> None:
+    """Each is less than half an ulp of the 1 that shares its float lane; together they are 2.6 times the tolerance."""
+    dy = np.zeros((1, 1, 256), np.float32)
+    dy[0, 0, 0] = 1
+    dy[0, 0, [lanes * i for i in (1, 2, 4, 8, 12)]] = 5.3e-8
+    x = np.random.default_rng(0).normal(size=dy.shape).astype(np.float32)
+    x, dy = (np.ascontiguousarray(np.moveaxis(a, 1, axis)) for a in (x, dy))
+    _, saved = bn.batch_norm_train(x, axis=axis)
+    got = bn.batch_norm_backward(dy, x, saved, np.ones(1)).dbias
+    assert abs(got[0] - dy.sum(dtype=np.float64)) <= 1e-7
+
+
+def test_gradients_of_a_wide_range(isa: str) -> None:
+    """The product of dy and x alone leaves float32; neither does by itself, nor does any gradient."""
+    rng = np.random.default_rng(0)
+    for std, size in ((1e15, 1e24), (1e-8, 1e-32)):
+        x = (std * rng.normal(size=(64, 5, 9))).astype(np.float32)
+        dy = (size * rng.normal(size=x.shape)).astype(np.float32)
+        _, saved = bn.batch_norm_train(x, eps=0)
+        got = bn.batch_norm_backward(dy, x, saved)
+        want = oracle.backward(dy, x, eps=0)
+        for name in ("dweight", "dbias"):
+            a, b = getattr(got, name), np.asarray(getattr(want, name)).reshape(-1)
+            assert np.abs(a - b).max() <= 1e-6 * np.abs(dy).sum(dtype=np.float64) / 5, name

@@ -176,3 +176,9 @@ def test_update_running_stats_of_parts(x: Array) -> None:
     bn.update_running_stats(*merged, bn.channel_stats(x[:3]) + bn.channel_stats(x[3:]))
     within("running_mean", merged[0], mean, 1e-14)
     within("running_var", merged[1], var, 1e-14)
+
+
+def test_no_channel_with_one_value_each_is_no_error() -> None:
+    y, saved = bn.batch_norm_train(np.empty((1, 0), np.float32))
+    assert y.shape == (1, 0)
+    assert saved.mean.shape == (0,)

@@ -214,3 +214,9 @@ def test_the_gil_is_released() -> None:
             sys.setswitchinterval(interval)
             thread.join()
         assert ran_meanwhile, name
+
+
+@pytest.mark.threaded
+def test_more_threads_than_any_machine_has() -> None:
+    x = np.broadcast_to(np.float32(1), (1, 2000, 16384))
+    assert (bn.channel_stats(x, num_threads=100_000).mean == 1).all()

@@ -16,9 +16,30 @@ struct Term {
   Vec<Acc> u, v;
 };
 
+// Float64 lanes that take a vector of float.
+struct WideLanes {
+  F64 lower{}, upper{};
+  BATCHNORM_INLINE void operator+=(F32 v) {
+    lower += PromoteLowerTo(v);
+    upper += PromoteUpperTo(v);
+  }
+};
+BATCHNORM_INLINE WideLanes operator+(WideLanes a, WideLanes b) { return {a.lower + b.lower, a.upper + b.upper}; }
+
+// The lanes of a sum of u that loses less than rounding its result to float does: a term's SumOfU.
 template <class Acc>
+struct ExactLanesOf {
+  using type = WideLanes;
+};
+template <>
+struct ExactLanesOf<double> {
+  using type = F64;
+};
+
+template <class SumOfU, class Acc>
 struct Sums {
-  Vec<Acc> u{}, uv{};
+  SumOfU u{};
+  Vec<Acc> uv{};
   BATCHNORM_INLINE void Add(Term<Acc> term) {
     u += term.u;
     uv = MulAdd(term.u, term.v, uv);
@@ -34,6 +55,10 @@ struct WideSum {
     lower += PromoteLowerTo(v);
     upper += PromoteUpperTo(v);
   }
+  BATCHNORM_INLINE void Add(WideLanes v) {
+    lower += v.lower;
+    upper += v.upper;
+  }
   BATCHNORM_INLINE void Add(F64 v) {
     const F64 sum = lower + v;
     const F64 taken = sum - lower;
@@ -46,12 +71,12 @@ struct WideSum {
 constexpr std::size_t kAccumulators = 4;  // 4 cycles of latency of an addition; one pair (u, uv) issues per cycle
 constexpr std::size_t kRounds = 4;        // Note [Narrow lanes widen early]
 
-template <class Acc>
-BATCHNORM_INLINE Vec<Acc> JoinU(const Sums<Acc> (&s)[kAccumulators]) {
+template <class S>
+BATCHNORM_INLINE auto JoinU(const S (&s)[kAccumulators]) {
   return (s[0].u + s[1].u) + (s[2].u + s[3].u);
 }
-template <class Acc>
-BATCHNORM_INLINE Vec<Acc> JoinUV(const Sums<Acc> (&s)[kAccumulators]) {
+template <class S>
+BATCHNORM_INLINE auto JoinUV(const S (&s)[kAccumulators]) {
   return (s[0].uv + s[1].uv) + (s[2].uv + s[3].uv);
 }
 
@@ -59,20 +84,21 @@ BATCHNORM_INLINE Vec<Acc> JoinUV(const Sums<Acc> (&s)[kAccumulators]) {
 template <class Acc, class TermAt>
 BATCHNORM_INLINE void ReduceTile(std::size_t rows, std::size_t cols, TermAt term, double* sum_u, double* sum_uv) {
   constexpr std::size_t kStep = kAccumulators * kLanes<Acc>;
+  using Lanes = Sums<typename TermAt::SumOfU, Acc>;
   WideSum u, uv;
   for (std::size_t r = 0; r < rows; ++r) {
     std::size_t i = 0;
     while (i + kStep <= cols) {
       const std::size_t left = (cols - i) / kStep;
       const std::size_t end = i + (left < kRounds ? left : kRounds) * kStep;
-      Sums<Acc> s[kAccumulators];
+      Lanes s[kAccumulators];
       for (; i < end; i += kStep) {
         for (std::size_t k = 0; k < kAccumulators; ++k) s[k].Add(term(r, i + k * kLanes<Acc>, All{}));
       }
       u.Add(JoinU(s));
       uv.Add(JoinUV(s));
     }
-    Sums<Acc> s;
+    Lanes s;
     for (; i + kLanes<Acc> <= cols; i += kLanes<Acc>) s.Add(term(r, i, All{}));
     if (i < cols) s.Add(term(r, i, First{cols - i}));
     u.Add(s.u);
@@ -87,18 +113,22 @@ template <class Lanes>
 BATCHNORM_INLINE void AddTo(double* sums, F64 v, Lanes lanes) {
   Store(Load(sums, lanes) + v, sums, lanes);
 }
-BATCHNORM_INLINE void AddTo(double* sums, F32 v, All) {
-  AddTo(sums, PromoteLowerTo(v), All{});
-  if constexpr (kLanes<float> > kLanes<double>) AddTo(sums + kLanes<double>, PromoteUpperTo(v), All{});
+BATCHNORM_INLINE void AddTo(double* sums, WideLanes v, All) {
+  AddTo(sums, v.lower, All{});
+  if constexpr (kLanes<float> > kLanes<double>) AddTo(sums + kLanes<double>, v.upper, All{});
 }
-BATCHNORM_INLINE void AddTo(double* sums, F32 v, First lanes) {
+BATCHNORM_INLINE void AddTo(double* sums, WideLanes v, First lanes) {
   constexpr std::size_t kHalf = kLanes<double>;
   if (lanes.count < kHalf) {
-    AddTo(sums, PromoteLowerTo(v), lanes);
+    AddTo(sums, v.lower, lanes);
   } else {
-    AddTo(sums, PromoteLowerTo(v), All{});
-    if (lanes.count > kHalf) AddTo(sums + kHalf, PromoteUpperTo(v), First{lanes.count - kHalf});
+    AddTo(sums, v.lower, All{});
+    if (lanes.count > kHalf) AddTo(sums + kHalf, v.upper, First{lanes.count - kHalf});
   }
+}
+template <class Lanes>
+BATCHNORM_INLINE void AddTo(double* sums, F32 v, Lanes lanes) {
+  AddTo(sums, WideLanes{PromoteLowerTo(v), PromoteUpperTo(v)}, lanes);
 }
 
 // Rows: both sums for every column, a band of rows at a time, in as many chains as the planar walk.
@@ -107,7 +137,7 @@ constexpr std::size_t kBand = kAccumulators * kRounds;
 template <class Acc, class TermAt, class Lanes>
 BATCHNORM_INLINE void ReduceBand(std::size_t row, std::size_t rows, std::size_t j, Lanes lanes, TermAt term,
                                  double* sum_u, double* sum_uv) {
-  Sums<Acc> s[kAccumulators];
+  Sums<typename TermAt::SumOfU, Acc> s[kAccumulators];
   std::size_t r = 0;
   for (; r + kAccumulators <= rows; r += kAccumulators) {
     for (std::size_t k = 0; k < kAccumulators; ++k) s[k].Add(term(row + r + k, j, lanes));

@@ -97,7 +97,7 @@ class ChannelStats:
 
     __slots__ = ("_moments",)
     # None until the number of channels is known. The arrays are read-only and replaced together, never written, so
-    # that an error leaves everything as it was.
+    # that an error leaves everything as it was. Read once where several are needed: a thread may replace them between.
     _moments: _Moments | None
 
     __hash__ = None  # type: ignore[assignment]
@@ -114,9 +114,10 @@ class ChannelStats:
 
     def _arrays_for(self, channels: int) -> _Moments:
         """Return count, mean and m2; `channels` counts as long as the number of channels is not known."""
-        if self._moments is None:
+        own = self._moments
+        if own is None:
             return full_count(0, channels), read_only(np.full(channels, np.nan)), read_only(np.zeros(channels))
-        return self._moments
+        return own
 
     @property
     def count(self) -> Int64Array:
@@ -278,18 +279,20 @@ class ChannelStats:
         """
         if not isinstance(other, ChannelStats):
             raise TypeError(f"other: expected a ChannelStats, got {type(other).__name__}")
-        if other._moments is not None:
-            self._absorb("other", other._moments)
+        moments = other._moments
+        if moments is not None:
+            self._absorb("other", moments)
         return self
 
     def _absorb(self, name: str, other: _Moments) -> None:
-        if self._moments is None:
+        own = self._moments
+        if own is None:
             self._moments = other
             return
-        channels, others = len(self._moments[0]), len(other[0])
+        channels, others = len(own[0]), len(other[0])
         if others != channels:
             raise ValueError(f"{name}: expected {channels} channels, as in these statistics, got {others}")
-        count, mean, m2 = self._moments[0].copy(), self._moments[1].copy(), self._moments[2].copy()
+        count, mean, m2 = own[0].copy(), own[1].copy(), own[2].copy()
         _core.merge_stats(count, mean, m2, *other)
         self._moments = read_only(count), read_only(mean), read_only(m2)
 
@@ -301,9 +304,10 @@ class ChannelStats:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ChannelStats):
             return NotImplemented
-        if self._moments is None or other._moments is None:
-            return self._moments is other._moments
-        return all(np.array_equal(a, b, equal_nan=True) for a, b in zip(self._moments, other._moments, strict=True))
+        own, others = self._moments, other._moments
+        if own is None or others is None:
+            return own is others
+        return all(np.array_equal(a, b, equal_nan=True) for a, b in zip(own, others, strict=True))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the statistics to a file.
@@ -335,8 +339,9 @@ class ChannelStats:
         ...     bn.ChannelStats.load(os.path.join(folder, "stats.npz")) == stats
         True
         """
-        count, mean, m2 = self._arrays_for(0)
-        channels = -1 if self._moments is None else len(count)
+        now = ChannelStats().merge(self)
+        count, mean, m2 = now._arrays_for(0)
+        channels = -1 if now._moments is None else len(count)
         target = os.path.realpath(os.fsdecode(path))  # through a symbolic link, to what it names
         temporary = os.path.join(os.path.dirname(target), f".batchnorm-{os.urandom(8).hex()}.tmp")
         try:
@@ -391,7 +396,8 @@ class ChannelStats:
         return cls() if moments is None else cls._of(*moments)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (ChannelStats, ()) if self._moments is None else (ChannelStats._of, self._moments)
+        own = self._moments
+        return (ChannelStats, ()) if own is None else (ChannelStats._of, own)
 
     def __copy__(self) -> ChannelStats:
         return ChannelStats().merge(self)
@@ -400,11 +406,12 @@ class ChannelStats:
         return ChannelStats().merge(self)
 
     def __repr__(self) -> str:
-        if self._moments is None:
+        now = ChannelStats().merge(self)
+        if now._moments is None:
             return "ChannelStats()"
         with np.printoptions(precision=4, threshold=8, edgeitems=2, linewidth=100):
-            mean, std = str(self.mean), str(self.std())
-        return f"<ChannelStats: {len(self.count)} channels, count={span(self.count)}, mean={mean}, std={std}>"
+            mean, std = str(now.mean), str(now.std())
+        return f"<ChannelStats: {len(now.count)} channels, count={span(now.count)}, mean={mean}, std={std}>"
 
 
 def _read(file: Any) -> _Moments | None:

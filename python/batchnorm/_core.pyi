@@ -4,7 +4,7 @@ Every argument is positional. ``None`` stands for "not given". The public functi
 each argument means; this file only tells types.
 """
 
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 FloatArray: TypeAlias = NDArray[np.floating[Any]]
 Float64Array: TypeAlias = NDArray[np.float64]
 Int64Array: TypeAlias = NDArray[np.int64]
+_Choice = TypeVar("_Choice", bound=str)
 
 __version__: str
 
@@ -49,7 +50,9 @@ def batch_norm_inference(
     out: object,
     num_threads: object,
     /,
-) -> FloatArray: ...
+) -> tuple[FloatArray, bool]:
+    """(y, in_place), as in batch_norm_train."""
+
 def batch_norm_backward(
     dy: object,
     x: object,
@@ -78,7 +81,7 @@ def batch_norm_inference_backward(
     num_threads: object,
     /,
 ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray]:
-    """(dx, dweight, dbias, dmean, dvar)."""
+    """(dx, dweight, dbias, dmean, dvar); the last two in the dtypes of running_mean and running_var."""
 
 def channel_stats(x: object, axis: object, num_threads: object, /) -> tuple[int, Float64Array, Float64Array]:
     """(count, mean, m2), mean NaN where count is 0."""
@@ -92,7 +95,7 @@ def merge_stats(
     other_m2: Float64Array,
     /,
 ) -> None:
-    """Merge the second statistics into the first, in place. OverflowError (and nothing written) if a count overflows."""
+    """Merge the second statistics into the first, in place. OverflowError and no change if a count overflows."""
 
 def update_running_stats(
     running_mean: object,
@@ -126,8 +129,23 @@ def get_num_threads(n: object, /) -> int:
 def check_num_threads(n: object, /) -> None:
     """TypeError or ValueError unless n is a positive int."""
 
+def check_eps(eps: object, /) -> float:
+    """eps as a float: TypeError unless it is a number, ValueError unless that is finite and >= 0."""
+
+def check_momentum(momentum: object, /) -> float:
+    """momentum as a float: TypeError unless it is a number, ValueError unless that is in 0 .. 1."""
+
+def check_flag(value: object, name: str, /) -> bool:
+    """value as a bool: TypeError unless it is one, of Python or of NumPy."""
+
+def check_choice(value: object, name: str, choices: list[_Choice], /) -> _Choice:
+    """value as one of the choices: TypeError unless it is a str, ValueError unless it is among them."""
+
+def check_axis_int(axis: object, /) -> int:
+    """axis as an int, clipped to 64 bits: TypeError unless it is one; a bool is none."""
+
 def config() -> dict[str, Any]:
-    """Keys: version, compiler, isas_built, isas_found (lists), isa (used, or an error text), openmp (str | None), threads."""
+    """Keys: version, compiler, isas_built, isas_found (lists), isa (used, or an error text), openmp, threads."""
 
 def _set_isa(name: str | None, /) -> None:
     """Force one instruction set for this process (tests only); None goes back to the choice at start."""
@@ -135,7 +153,9 @@ def _set_isa(name: str | None, /) -> None:
 def _isas() -> list[str]:
     """The instruction sets that are built and that this CPU has, slowest first."""
 
-def move_bytes(kind: str, stream: bool, a: FloatArray, b: FloatArray | None, out: FloatArray | None, num_threads: object, /) -> float:
+def move_bytes(
+    kind: str, stream: bool, a: FloatArray, b: FloatArray | None, out: FloatArray | None, num_threads: object, /
+) -> float:
     """Only move bytes: kind is "read1" (a), "copy" (a -> out), "read2" (a, b) or "read2write1" (a, b -> out).
 
     The arrays are dense, of one dtype and size. stream asks for streaming stores. Returns a number that depends on what

@@ -191,7 +191,7 @@ def batch_norm_inference(
     >>> bn.batch_norm_inference(np.array([[1.0], [5.0]]), np.array([1.0]), np.array([4.0]), eps=0.0).tolist()
     [[0.0], [2.0]]
     """
-    return _core.batch_norm_inference(
+    y, _ = _core.batch_norm_inference(
         x,
         running_mean,
         running_var,
@@ -202,6 +202,7 @@ def batch_norm_inference(
         out,
         context_num_threads() if num_threads is None else num_threads,
     )
+    return y
 
 
 def batch_norm_backward(
@@ -327,7 +328,7 @@ def batch_norm_inference_backward(
     -------
     Gradients
         With dx, dweight, dbias, dmean and dvar. dweight and dbias come in the weight's dtype; without a weight in
-        float64 for float64 x, else in float32. dmean and dvar come in the dtypes of their statistics.
+        float64 for float64 x, else in float32. dmean comes in running_mean's dtype and dvar in running_var's.
 
     Raises
     ------
@@ -425,9 +426,16 @@ def update_running_stats(
     """
     if not isinstance(stats, ChannelStats):
         raise TypeError(f"stats: expected a ChannelStats, got {type(stats).__name__}")
+    channels = running_mean.size if isinstance(running_mean, np.ndarray) else 0
     # Empty statistics have no number of channels yet, so they fit any.
-    count, mean, m2 = stats._arrays_for(np.size(running_mean))
-    _core.update_running_stats(running_mean, running_var, count, mean, m2, momentum, momentum_of, unbiased)
+    count, mean, m2 = stats._arrays_for(channels)
+    try:
+        _core.update_running_stats(running_mean, running_var, count, mean, m2, momentum, momentum_of, unbiased)
+    except ValueError:
+        # Where the running statistics fit each other, it is the other ones that do not fit.
+        if len(count) != channels and (channels,) == running_mean.shape == getattr(running_var, "shape", None):
+            raise ValueError(f"stats: expected {channels} channels, as in running_mean, got {len(count)}") from None
+        raise
 
 
 def denormalize(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
 from . import _core
 from ._channel_stats import as_int
 from ._functions import batch_norm_backward, batch_norm_inference_backward, batch_norm_train
-from ._saved import INT64_MAX, X_IS_GONE, SavedStatistics, as_array, as_eps, as_number
+from ._saved import INT64_MAX, X_IS_GONE, SavedStatistics, as_array
 from ._threads import context_num_threads
 
 if TYPE_CHECKING:
@@ -19,8 +19,28 @@ if TYPE_CHECKING:
 
     from ._core import FloatArray, Int64Array
 
-# What a forward in evaluation mode used: mean, var and weight, each with a copy of its data, then eps, axis, in place.
-_Frozen: TypeAlias = "tuple[FloatArray, bytes, FloatArray, bytes, FloatArray | None, bytes | None, float, int, bool]"
+
+class _Frozen(NamedTuple):
+    """What a forward in evaluation mode used.
+
+    The arrays are live, and the backward belongs to what they held then: their `_data`. On a small call bytes cost a
+    third of copy(), and arrays of the bytes seven times as much, so they are made when a backward asks for them.
+    """
+
+    mean: FloatArray
+    mean_data: bytes
+    var: FloatArray
+    var_data: bytes
+    weight: FloatArray | None
+    weight_data: bytes
+    eps: float
+    axis: int
+    in_place: bool
+
+    def arrays(self) -> tuple[FloatArray, FloatArray, FloatArray | None]:
+        """Return mean, var and weight as they were, read-only."""
+        weight = None if self.weight is None else np.frombuffer(self.weight_data, self.weight.dtype)
+        return np.frombuffer(self.mean_data, self.mean.dtype), np.frombuffer(self.var_data, self.var.dtype), weight
 
 
 class BatchNorm:
@@ -131,18 +151,18 @@ class BatchNorm:
         self.num_features = as_int("num_features", num_features)
         if self.num_features < 1:
             raise ValueError(f"num_features: expected an int >= 1, got {num_features}")
-        self.eps = as_eps(eps)
-        self.momentum = None if momentum is None else as_number("momentum", momentum)
-        if self.momentum is not None and not 0 <= self.momentum <= 1:
-            raise ValueError(f"momentum: expected a number in 0 .. 1 or None, got {momentum!r}")
-        self.affine = _flag("affine", affine)
-        self.track_running_stats = _flag("track_running_stats", track_running_stats)
-        has_weight = _flag("weight", weight) and self.affine
-        has_bias = _flag("bias", bias) and self.affine
-        self.axis = as_int("axis", axis)
-        self.momentum_of: Literal["new", "old"] = _choice("momentum_of", momentum_of, ("new", "old"))
-        self.unbiased = _flag("unbiased", unbiased)
-        self.on_single: Literal["error", "warn", "allow"] = _choice("on_single", on_single, ("error", "warn", "allow"))
+        self.eps = _core.check_eps(eps)
+        self.momentum = None if momentum is None else _core.check_momentum(momentum)
+        self.affine = _core.check_flag(affine, "affine")
+        self.track_running_stats = _core.check_flag(track_running_stats, "track_running_stats")
+        has_weight = _core.check_flag(weight, "weight") and self.affine
+        has_bias = _core.check_flag(bias, "bias") and self.affine
+        self.axis = _core.check_axis_int(axis)
+        self.momentum_of: Literal["new", "old"] = _core.check_choice(momentum_of, "momentum_of", ["new", "old"])
+        self.unbiased = _core.check_flag(unbiased, "unbiased")
+        self.on_single: Literal["error", "warn", "allow"] = _core.check_choice(
+            on_single, "on_single", ["error", "warn", "allow"]
+        )
         self.dtype = _float_dtype(dtype)
         if num_threads is not None:
             _core.check_num_threads(num_threads)
@@ -197,14 +217,13 @@ class BatchNorm:
             return self._forward_batch(x, out)
         threads = context_num_threads() if self.num_threads is None else self.num_threads
         try:  # not by way of batch_norm_inference, whose share of a small call is 5 %
-            y = _core.batch_norm_inference(x, mean, var, weight, self.bias, eps, axis, out, threads)
+            y, in_place = _core.batch_norm_inference(x, mean, var, weight, self.bias, eps, axis, out, threads)
         except ValueError:
             self._check_channels(x)
             raise
-        # The arrays are live, and the backward belongs to what they hold now. Bytes cost a third of copy().
-        weight_data = None if weight is None else weight.tobytes()
-        in_place = out is not None and _same_memory(out, x)
-        self._pending = x, (mean, mean.tobytes(), var, var.tobytes(), weight, weight_data, eps, axis, in_place)
+        weight_data = b"" if weight is None else weight.tobytes()
+        used = mean, mean.tobytes(), var, var.tobytes(), weight, weight_data, eps, axis, in_place
+        self._pending = x, tuple.__new__(_Frozen, used)  # calling the class would take another 5 %
         return y
 
     __call__ = forward
@@ -290,14 +309,10 @@ class BatchNorm:
         if isinstance(saved, SavedStatistics):
             gradients = batch_norm_backward(dy, x, saved, num_threads=self.num_threads)
         else:
-            mean, mean_data, var, var_data, weight, weight_data, eps, axis, in_place = saved
-            if in_place:
+            if saved.in_place:
                 raise ValueError(X_IS_GONE)
-            mean, var = np.frombuffer(mean_data, mean.dtype), np.frombuffer(var_data, var.dtype)
-            if weight is not None and weight_data is not None:
-                weight = np.frombuffer(weight_data, weight.dtype)
             gradients = batch_norm_inference_backward(
-                dy, x, mean, var, weight, eps=eps, axis=axis, num_threads=self.num_threads
+                dy, x, *saved.arrays(), eps=saved.eps, axis=saved.axis, num_threads=self.num_threads
             )
         if self.weight_grad is not None:
             self.weight_grad[...] = gradients.dweight
@@ -330,7 +345,7 @@ class BatchNorm:
         >>> bn.BatchNorm(3).eval().train().training
         True
         """
-        self.training = _flag("mode", mode)
+        self.training = _core.check_flag(mode, "mode")
         return self
 
     def eval(self) -> Self:
@@ -436,7 +451,7 @@ class BatchNorm:
         if not isinstance(state, Mapping):
             raise TypeError(f"state: expected a mapping of names to arrays, got {type(state).__name__}")
         own = self.state_dict()
-        if _flag("strict", strict) and state.keys() != own.keys():
+        if _core.check_flag(strict, "strict") and state.keys() != own.keys():
             missing = [name for name in own if name not in state]
             unexpected = [name for name in state if name not in own]
             raise ValueError(
@@ -511,21 +526,6 @@ _DEFAULTS = {
 }
 
 
-def _flag(name: str, value: object) -> bool:
-    if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{name}: expected a bool, got {type(value).__name__}")
-    return bool(value)
-
-
-def _choice(name: str, value: object, choices: tuple[str, ...]) -> Any:
-    expected = " or ".join(map(repr, choices))
-    if not isinstance(value, str):
-        raise TypeError(f"{name}: expected {expected}, got {type(value).__name__}")
-    if value not in choices:
-        raise ValueError(f"{name}: expected {expected}, got {value!r}")
-    return value
-
-
 def _float_dtype(dtype: Any) -> np.dtype[Any]:
     try:
         for known in (np.dtype(np.float32), np.dtype(np.float64)):
@@ -538,14 +538,6 @@ def _float_dtype(dtype: Any) -> np.dtype[Any]:
 
 def _existing(arrays: dict[str, Any]) -> dict[str, Any]:
     return {name: array for name, array in arrays.items() if array is not None}
-
-
-def _same_memory(a: NDArray[Any], b: ArrayLike) -> bool:
-    """Tell whether two arrays are one, knowing that otherwise they do not overlap: then they begin elsewhere."""
-    if a is b or not isinstance(b, np.ndarray) or not np.may_share_memory(a, b):
-        return a is b
-    begin: bool = a.__array_interface__["data"][0] == b.__array_interface__["data"][0]
-    return begin
 
 
 def _loadable(name: str, value: object, target: NDArray[Any]) -> NDArray[Any]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from ._channel_stats import ChannelStats, as_int, full_count, read_only, span
+from . import _core
+from ._channel_stats import ChannelStats, full_count, read_only, span
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -17,24 +17,6 @@ if TYPE_CHECKING:
 
 INT64_MAX = 2**63 - 1
 X_IS_GONE = "x: expected the x of the forward, but it is gone: the forward was called with out=x and overwrote it"
-
-
-def as_number(name: str, value: object) -> float:
-    """Return `value` as a float; a bool is none."""
-    if isinstance(value, (float, int, np.floating, np.integer)) and not isinstance(value, bool):
-        try:
-            return float(value)
-        except OverflowError:  # an int beyond every float
-            return math.inf if value > 0 else -math.inf
-    raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
-
-
-def as_eps(value: object) -> float:
-    """Return `value` as a float if it may be added to a variance."""
-    eps = as_number("eps", value)
-    if not 0 <= eps < math.inf:
-        raise ValueError(f"eps: expected a finite number >= 0, got {eps!r}")
-    return eps
 
 
 def as_array(name: str, value: object) -> np.ndarray[Any, Any]:
@@ -171,8 +153,8 @@ class SavedStatistics:
         if var is not None:
             var = _vector("var", var, channels)
             _refuse("var", var, var < 0, "values >= 0")
-        eps = as_eps(eps)
-        axis = as_int("axis", axis)
+        eps = _core.check_eps(eps)
+        axis = _core.check_axis_int(axis)
         weight_dtype = None
         if weight is not None:
             weight = _vector("weight", weight, channels)
@@ -295,7 +277,7 @@ class Gradients:
         In the weight's dtype; without a weight in float64 for float64 x, else in float32. Also there when the forward
         had no weight or no bias: what they would be.
     dmean, dvar : ndarray, shape (C,), or None
-        Only from `batch_norm_inference_backward`.
+        In the dtypes of the running mean and the running variance. Only from `batch_norm_inference_backward`.
     dresidual, dslope : None
         Not yet in use.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from functools import cache
 
 import batchnorm as bn
 
@@ -39,16 +38,10 @@ def traffic(kernels: tuple[str, ...], nbytes: int) -> int:
     return nbytes * sum(SWEEPS[kernel] for kernel in kernels)
 
 
-@cache
 def cache_per_core() -> int:
-    """Find the bytes of cache that one core can count on: its L2, or its share of L3 where that is more."""
-
-    def size(name: str) -> int:
-        known: Mapping[str, int] = getattr(os, "sysconf_names", {})
-        return max(0, os.sysconf(name)) if name in known else 0
-
+    """Find the bytes of cache that one core can count on, as the library does for its stores."""
     # 1 MiB where the system does not tell: the smallest L2 of today's server cores.
-    return max(size("SC_LEVEL2_CACHE_SIZE"), size("SC_LEVEL3_CACHE_SIZE") // (os.cpu_count() or 1)) or 2**20
+    return int(_core.config()["cache_bytes"]) // (os.cpu_count() or 1) or 2**20
 
 
 def contenders(kernels: tuple[str, ...], x: Array, dy: Array, out: Array) -> dict[str, Callable[[], object]]:
