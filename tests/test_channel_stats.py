@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import pickle
+import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -240,6 +242,47 @@ def test_an_error_changes_nothing(stats: bn.ChannelStats) -> None:
     with pytest.raises(TypeError, match=r"^x: expected"):
         empty.update("text")
     assert empty == bn.ChannelStats()
+
+
+@pytest.mark.threaded
+def test_count_mean_and_m2_belong_together_whatever_other_threads_do() -> None:
+    """Updates that meet may be lost, but no state is made of two."""
+    part = bn.channel_stats(np.array([[0.0], [2.0]]))  # n copies of it have count 2 n, mean 1 and m2 2 n
+    stats = copy.copy(part)
+
+    def work(thread: int) -> list[bn.ChannelStats]:
+        seen = []
+        for _ in range(2000):
+            stats.merge(part)
+            seen.append(copy.copy(stats))
+        return seen
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            seen = [state for states in pool.map(work, range(4)) for state in states]
+    finally:
+        sys.setswitchinterval(interval)
+    torn = [state for state in seen if state.m2 != state.count or state.mean != 1]
+    assert not torn, torn[0]
+
+
+def test_update_running_stats_of_another_number_of_channels(stats: bn.ChannelStats) -> None:
+    mean, var = np.zeros(4), np.ones(4)
+    with pytest.raises(ValueError, match=r"^stats: expected 4 channels, as in running_mean, got 3$"):
+        bn.update_running_stats(mean, var, stats)
+    with pytest.raises(ValueError, match=r"^running_mean: expected shape \(3,\), got \(4,\)$"):
+        bn.update_running_stats(mean, var[:3], stats)
+    with pytest.raises(ValueError, match=r"^running_var: expected shape \(3,\), got \(4,\)$"):
+        bn.update_running_stats(mean[:3], var, stats)
+    with pytest.raises(ValueError, match=r"^running_mean: expected shape \(3,\), got \(1, 3\)$"):
+        bn.update_running_stats(mean[None, :3], var[None, :3], stats)
+    with pytest.raises(ValueError, match=r"^momentum: "):
+        bn.update_running_stats(mean, var, bn.ChannelStats(), momentum=2)
+    bn.update_running_stats(mean, var, bn.ChannelStats())  # it has no number of channels yet
+    assert not mean.any()
+    assert (var == 1).all()
 
 
 def test_repr_names_channels_and_count(stats: bn.ChannelStats) -> None:

@@ -15,6 +15,7 @@ import batchnorm as bn
 import oracle
 from layers import batch, state_of
 from layouts import parameters
+from oracle import Array
 from tolerances import assert_gradients, assert_same_bits, assert_y, within
 
 
@@ -215,6 +216,38 @@ def test_out_and_in_place(layer: bn.BatchNorm, training: bool) -> None:
     assert_same_bits("y", x, want)
     with pytest.raises(ValueError, match=r"^x: expected "):
         layer.backward(np.ones_like(x))
+
+
+class Tensor:
+    """Another library's array, whose memory NumPy can see."""
+
+    def __init__(self, array: Array) -> None:
+        self.__array_interface__ = array.__array_interface__
+        self.array = array
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+def test_in_place_in_another_librarys_memory(layer: bn.BatchNorm, training: bool) -> None:
+    x = batch()
+    layer.train(training)
+    want = copy.deepcopy(layer)(x)
+    layer(Tensor(x), out=np.empty_like(x))  # type: ignore[arg-type]
+    assert layer.backward(np.ones_like(x)).shape == x.shape
+    for given, out in [(Tensor(x), x), (x[::1], x), (x, x[...])]:
+        before = x.copy()
+        assert layer(given, out=out) is out  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match=r"^x: expected the x of the forward, but it is gone"):
+            layer.backward(np.ones_like(x))
+        assert_same_bits("y", x, want)
+        x[...] = before
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+def test_an_empty_batch_is_never_in_place(layer: bn.BatchNorm, training: bool) -> None:
+    """There is nothing to overwrite."""
+    x = np.empty((0, 3, 4), np.float32)
+    layer.train(training)(x, out=x)
+    assert layer.backward(x).shape == x.shape
 
 
 def test_x_is_held_until_backward() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -63,7 +66,7 @@ def test_a_forward_that_fails_changes_nothing(layer: bn.BatchNorm) -> None:
         ((3, 1e-5, np.nan), {}, ValueError, r"^momentum: expected .*, got nan"),
         ((3, 1e-5, "0.1"), {}, TypeError, r"^momentum: expected .*, got str"),
         ((3,), {"affine": 1}, TypeError, r"^affine: expected .*, got int"),
-        ((3,), {"weight": np.ones(3)}, TypeError, r"^weight: expected .*, got ndarray"),
+        ((3,), {"weight": np.ones(3)}, TypeError, r"^weight: expected a bool, got numpy.ndarray"),
         ((3,), {"axis": 1.0}, TypeError, r"^axis: expected .*, got float"),
         ((3,), {"momentum_of": "both"}, ValueError, r"^momentum_of: expected .*, got 'both'"),
         ((3,), {"on_single": "ignore"}, ValueError, r"^on_single: expected .*, got 'ignore'"),
@@ -78,3 +81,82 @@ def test_a_forward_that_fails_changes_nothing(layer: bn.BatchNorm) -> None:
 def test_bad_arguments(arguments: Any, options: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         bn.BatchNorm(*arguments, **options)
+
+
+def outcome(call: Callable[[], Any]) -> str:
+    """The error of a call, or that there is none."""
+    try:
+        call()
+    except (TypeError, ValueError) as error:
+        return f"{type(error).__name__}: {error}"
+    return "accepted"
+
+
+NUMBERS = [
+    *(
+        0,
+        1,
+        0.5,
+        -0.0,
+        -1,
+        1.5,
+        np.nan,
+        np.inf,
+        10**400,
+        -(10**400),
+        True,
+        np.True_,
+        1j,
+        np.complex64(1),
+        "1",
+        None,
+        [1.0],
+    ),
+    *(np.float16(0.5), np.float32(0.5), np.longdouble(0.5), np.int8(1), Fraction(1, 2), Decimal("0.5"), np.array(0.5)),
+]
+FLAGS = [True, False, np.True_, 0, 1.0, None, "yes", np.array(True)]
+WORDS = ["new", "old", "error", "warn", "allow", np.str_("new"), "New", "", b"new", None, True, 1]
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("eps", NUMBERS),
+        ("momentum", [value for value in NUMBERS if value is not None]),  # None has a meaning for a layer
+        ("momentum_of", WORDS),
+        ("unbiased", FLAGS),
+        ("on_single", WORDS),
+        ("axis", [1, np.int8(1), True, np.True_, 1.0, None, "1", (1,), np.array(1)]),
+        ("num_threads", [1, np.int8(1), 0, -1, True, 1.0, None, "1", np.array(1)]),
+    ],
+)
+def test_a_layer_takes_what_the_functions_take(name: str, values: list[Any]) -> None:
+    """And refuses the rest in the same words."""
+    x, accepted = batch(), []
+    for value in values:
+        of_layer = outcome(lambda value=value: bn.BatchNorm(3, **{name: value}))  # type: ignore[misc]
+        stats = {"running_mean": np.zeros(3), "running_var": np.ones(3)}
+        options: dict[str, Any] = {**stats, name: value}
+        assert of_layer == outcome(lambda options=options: bn.batch_norm_train(x, **options))  # type: ignore[misc]
+        if of_layer == "accepted":
+            bn.BatchNorm(3, **{name: value})(x)
+            accepted.append(value)
+    assert 0 < len(accepted) < len(values)
+
+
+def test_options_are_kept_as_plain_values() -> None:
+    layer = bn.BatchNorm(3, Fraction(1, 2), np.float16(0.5), np.True_, axis=np.int8(1), momentum_of=np.str_("old"))  # type: ignore[arg-type]
+    kept = layer.eps, layer.momentum, layer.affine, layer.axis, layer.momentum_of
+    assert [type(value) for value in kept] == [float, float, bool, int, str]
+    assert repr(layer) == (
+        "BatchNorm(3, eps=0.5, momentum=0.5, affine=True, track_running_stats=True, momentum_of='old')"
+    )
+
+
+def test_flags_of_methods() -> None:
+    layer = bn.BatchNorm(3)
+    with pytest.raises(TypeError, match=r"^mode: expected a bool, got int$"):
+        layer.train(0)  # type: ignore[arg-type]
+    assert layer.training is True
+    with pytest.raises(TypeError, match=r"^strict: expected a bool, got NoneType$"):
+        layer.load_state_dict(layer.state_dict(), None)  # type: ignore[arg-type]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -186,7 +187,9 @@ def test_gradients_are_frozen_attributes(x: Array) -> None:
         ({"eps": -1.0}, ValueError, r"^eps: expected .*, got -1.0"),
         ({"eps": np.nan}, ValueError, r"^eps: expected .*, got nan"),
         ({"eps": "1"}, TypeError, r"^eps: expected .*, got str"),
+        ({"eps": True}, TypeError, r"^eps: expected a number, got bool"),
         ({"axis": 1.0}, TypeError, r"^axis: expected .*, got float"),
+        ({"axis": True}, TypeError, r"^axis: expected an int, got bool"),
         ({"weight": np.ones(4)}, ValueError, r"^weight: expected shape \(3,\), got \(4,\)"),
         ({"bias": np.ones(3, complex)}, TypeError, r"^bias: expected float32 or float64.*, got .*complex128"),
         ({"mean": np.ma.masked_array(np.ones(3))}, TypeError, r"^mean: expected .*mask.*got MaskedArray"),
@@ -198,6 +201,12 @@ def test_bad_statistics(arguments: dict[str, Any], error: type[Exception], messa
     given = {**good, **arguments}
     with pytest.raises(error, match=message):
         bn.SavedStatistics(given.pop("mean"), given.pop("rstd"), given.pop("count"), **given)
+
+
+def test_eps_and_axis_become_plain_numbers() -> None:
+    saved = bn.SavedStatistics(np.ones(3), np.ones(3), 4, eps=Fraction(1, 2), axis=np.int8(-1))  # type: ignore[arg-type]
+    assert (saved.eps, saved.axis) == (0.5, -1)
+    assert (type(saved.eps), type(saved.axis)) == (float, int)
 
 
 def test_eps_has_no_default() -> None:

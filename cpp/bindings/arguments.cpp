@@ -262,8 +262,8 @@ int Threads(py::handle num_threads) {
   if (num_threads.is_none()) return DefaultThreads();
   constexpr const char* kExpected = "a positive int or None";
   const py::ssize_t n = Integer(num_threads, "num_threads", kExpected);
-  if (n < 1) FailValue("num_threads", kExpected, Repr(num_threads));
-  return static_cast<int>(std::min<py::ssize_t>(n, std::numeric_limits<int>::max()));
+  if (n < 1 || n > std::numeric_limits<int>::max()) FailValue("num_threads", kExpected, Repr(num_threads));
+  return static_cast<int>(n);
 }
 
 bool SameView(const py::array& a, const py::array& b) {

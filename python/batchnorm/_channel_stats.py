@@ -75,8 +75,9 @@ class ChannelStats:
         mean  = mean_a + delta * count_b / (count_a + count_b)
         m2    = m2_a + m2_b + delta**2 * count_a * count_b / (count_a + count_b)
 
-    so the parts of a data set may be gathered by several processes, and merged later. The arrays are read-only and keep
-    their values when the statistics change.
+    so the parts of a data set may be gathered by several processes or threads, and merged later. Each thread needs its
+    own: of two updates of one object that meet, one may be lost. The arrays are read-only and keep their values when
+    the statistics change.
 
     References
     ----------
