@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import pickle
 import sys
 from collections.abc import Callable
@@ -65,6 +66,12 @@ def test_the_variance_of_too_few_is_nan() -> None:
         assert np.isnan(stats.std(ddof=1)).all()
         assert np.isnan(stats.var()).all() == (count == 0)
     assert not bn.channel_stats(np.ones((1, 2))).var().any()
+
+
+@pytest.mark.parametrize("ddof", [2**63 - 1, 2**63, 2**64, 10**30])
+def test_any_ddof(stats: bn.ChannelStats, ddof: int) -> None:
+    assert np.isnan(stats.var(ddof)).all()
+    assert np.isnan(stats.std(ddof)).all()
 
 
 @pytest.mark.parametrize("shape", [(0, 3), (0, 3, 4), (2, 3, 0), (4, 0), (0, 0)], ids=str)
@@ -189,6 +196,62 @@ def test_load_refuses_another_file(tmp_path: Path) -> None:
         bn.ChannelStats.load(tmp_path / "other.npz")
     with pytest.raises(FileNotFoundError):
         bn.ChannelStats.load(tmp_path / "missing")
+
+
+GOOD: dict[str, Any] = {
+    "format": "batchnorm.ChannelStats",
+    "version": 1,
+    "channels": 2,
+    "count": np.array([0, 1], np.int64),
+    "mean": np.array([np.nan, 3.0]),
+    "m2": np.zeros(2),
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"version": 2}, r"version 2 \(this batchnorm reads version 1\)"),
+        ({"version": 1.0}, r"version of dtype float64 and shape \(\) in place of one int"),
+        ({"version": True}, r"version of dtype bool and shape \(\) in place of one int"),
+        ({"version": np.array([1], np.int64)}, r"version of dtype int64 and shape \(1,\) in place of one int"),
+        ({"channels": "2"}, r"channels of dtype <U1 and shape \(\) in place of one int"),
+        ({"channels": 2.0}, r"channels of dtype float64 and shape \(\) in place of one int"),
+        ({"channels": np.array([2, 2], np.int64)}, r"channels of dtype int64 and shape \(2,\) in place of one int"),
+        ({"channels": 3}, r"shapes .* for 3 channels"),
+        ({"channels": -2}, r"shapes .* for -2 channels"),
+        ({"count": np.zeros(2)}, r"an array of float64 in place of int64"),
+        ({"count": np.array([0, -1], np.int64)}, r"impossible numbers: a negative count in channel 1"),
+        ({"m2": np.array([0, -1.0])}, r"impossible numbers: a negative m2 in channel 1"),
+        ({"mean": np.ones(2)}, r"impossible numbers: a mean of no values in channel 0"),
+        ({"m2": np.array([1.0, 0])}, r"impossible numbers: an m2 of no values that is not 0 in channel 0"),
+        ({"m2": np.array([np.nan, 0])}, r"impossible numbers: an m2 of no values that is not 0 in channel 0"),
+        ({"m2": np.array([0, 1.0])}, r"impossible numbers: an m2 of one value that is not 0 in channel 1"),
+        ({"m2": np.array([0, np.inf])}, r"impossible numbers: an m2 of one value that is not 0 in channel 1"),
+        ({"m2": np.array([0, np.nan])}, r"impossible numbers: an m2 of one value that is not 0 in channel 1"),
+    ],
+    ids=str,
+)
+def test_load_refuses_what_save_never_writes(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    path = tmp_path / "stats.npz"
+    np.savez(path, **GOOD)
+    assert bn.ChannelStats.load(path).count.tolist() == [0, 1]
+    np.savez(path, **{**GOOD, **change})
+    with pytest.raises(ValueError, match=rf"stats\.npz: expected a ChannelStats file, got {message}$"):
+        bn.ChannelStats.load(path)
+
+
+def test_load_takes_whatever_values_there_were(tmp_path: Path) -> None:
+    """One channel for each way to choose up to three values, at once and one by one."""
+    values = [0.0, 1.0, -np.inf, np.inf, np.nan, 1e200, -1e200, 1.7e308, -1.7e308, 5e-324]
+    for n in (1, 2, 3):
+        x = np.array(list(itertools.product(values, repeat=n))).T
+        parts = bn.ChannelStats()
+        for row in x:
+            parts.update(row[None])
+        for stats in (bn.channel_stats(x), parts, bn.batch_norm_train(x, on_single="allow")[1].stats):
+            stats.save(tmp_path / "stats.npz")
+            assert bn.ChannelStats.load(tmp_path / "stats.npz") == stats
 
 
 def doubled(stats: bn.ChannelStats, times: int) -> bn.ChannelStats:

@@ -52,6 +52,74 @@ def test_a_forward_that_fails_changes_nothing(layer: bn.BatchNorm) -> None:
             assert state_of(layer) == before
 
 
+@pytest.mark.parametrize("name", ["running_mean", "running_var", "num_batches_tracked"])
+@pytest.mark.parametrize("momentum", [0.1, None])
+def test_a_forward_with_a_read_only_statistic_changes_nothing(
+    layer: bn.BatchNorm, name: str, momentum: float | None
+) -> None:
+    layer.momentum = momentum
+    getattr(layer, name).flags.writeable = False
+    before = state_of(layer)
+    with pytest.raises(ValueError, match=rf"^{name}: expected a writeable array, got a read-only one"):
+        layer(batch())
+    assert state_of(layer) == before
+    layer.eval()(batch())  # which writes nothing
+
+
+@pytest.mark.parametrize("momentum", [0.1, None])
+def test_a_forward_whose_counter_would_overflow_changes_nothing(layer: bn.BatchNorm, momentum: float | None) -> None:
+    layer.momentum = momentum
+    counter = layer.num_batches_tracked
+    assert counter is not None
+    counter[()] = 2**63 - 1
+    before = state_of(layer)
+    with pytest.raises(OverflowError, match=r"^num_batches_tracked: expected .*, got 9223372036854775807"):
+        layer(batch())
+    layer(np.empty((0, 3), np.float32))  # an empty batch is not counted
+    assert state_of(layer) == before
+    counter[()] = 2**63 - 2
+    layer(batch())
+    assert counter == 2**63 - 1
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+@pytest.mark.parametrize("name", ["weight_grad", "bias_grad"])
+def test_a_backward_with_a_read_only_gradient_changes_nothing(layer: bn.BatchNorm, training: bool, name: str) -> None:
+    x = batch()
+    layer.train(training)(x)
+    before = state_of(layer)
+    getattr(layer, name).flags.writeable = False
+    with pytest.raises(ValueError, match=rf"^{name}: expected a writeable array, got a read-only one"):
+        layer.backward(x)
+    assert state_of(layer) == before
+    getattr(layer, name).flags.writeable = True
+    layer.backward(x)  # the right call can still be made
+    assert state_of(layer) != before
+
+
+class Once:
+    """A number that can be asked for once."""
+
+    def __init__(self, value: Any) -> None:
+        self.values = [value]
+
+    def __float__(self) -> float:
+        return float(self.values.pop())
+
+    def __index__(self) -> int:
+        return int(self.values.pop())
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+def test_eps_and_axis_are_converted_once(layer: bn.BatchNorm, training: bool) -> None:
+    x = batch()
+    layer.train(training)(x)
+    expected = layer.backward(x)
+    layer.eps, layer.axis = Once(1e-5), Once(1)  # type: ignore[assignment]
+    layer(x)
+    assert layer.backward(x).tobytes() == expected.tobytes()
+
+
 @pytest.mark.parametrize(
     ("arguments", "options", "error", "message"),
     [

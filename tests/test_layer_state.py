@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -125,6 +126,26 @@ def test_a_wrong_state_loads_nothing(change: dict[str, Any], error: type[Excepti
         with pytest.raises(error, match=message):
             layer.load_state_dict(state, strict=False)
         assert bytes_of(layer) == before
+
+
+@pytest.mark.parametrize("name", KEYS)
+def test_a_read_only_array_of_the_layer_loads_and_resets_nothing(name: str) -> None:
+    layer = bn.BatchNorm(3)
+    layer.load_state_dict(some_state())
+    before = bytes_of(layer)
+    getattr(layer, name).flags.writeable = False
+    zeros = {key: np.zeros_like(value) for key, value in some_state().items()}
+    reset = layer.reset_parameters if name in KEYS[:2] else layer.reset_running_stats
+    calls: list[Callable[[], None]] = [lambda: layer.load_state_dict(zeros), reset]
+    for call in calls:
+        with pytest.raises(ValueError, match=rf"^{name}: expected a writeable array, got a read-only one"):
+            call()
+        assert bytes_of(layer) == before
+    del zeros[name]
+    layer.load_state_dict(zeros, strict=False)  # which leaves that one alone
+    assert layer.state_dict()[name].tobytes() == before[name]
+    for key in zeros:
+        assert not layer.state_dict()[key].any()
 
 
 def test_a_state_is_a_mapping() -> None:

@@ -281,3 +281,34 @@ def test_gradients_of_a_wide_range(isa: str) -> None:
         for name in ("dweight", "dbias"):
             a, b = getattr(got, name), np.asarray(getattr(want, name)).reshape(-1)
             assert np.abs(a - b).max() <= 1e-6 * np.abs(dy).sum(dtype=np.float64) / 5, name
+
+
+def test_a_constant_and_the_smallest_eps(isa: str, dtype: Any) -> None:
+    """The scale is beyond float32, and 0 times it is 0 all the same."""
+    x = np.full((8, 2, 3), 0.1, dtype)
+    y, saved = bn.batch_norm_train(x, None, np.array([1.0, 2.0]), eps=float(np.finfo(float).tiny))
+    assert (y == np.array([1, 2])[:, None]).all()
+    got = bn.batch_norm_backward(np.ones_like(x), x, saved)
+    assert np.isfinite(got.dx).all()
+    assert (got.dweight == 0).all()
+
+
+def test_squares_that_overflow(isa: str) -> None:
+    """About the first value they do, about the mean they don't; where they do all the same, var is infinite."""
+    x = np.zeros((10**5, 2))
+    x[0] = 1e153
+    stats = bn.channel_stats(x)
+    assert np.allclose(stats.mean, 1e148, rtol=1e-14)
+    assert np.allclose(stats.m2, 1e306 * (1 - 1e-5), rtol=1e-12)
+    _, saved = bn.batch_norm_train(np.random.default_rng(0).normal(size=(1000, 2)) * 1e160)
+    assert np.isposinf(saved.var).all()
+    assert np.isfinite(saved.mean).all()
+
+
+def test_gradients_near_the_top_of_float32(isa: str) -> None:
+    x, dy = np.full((10000, 2), 0.5, np.float32), np.full((10000, 2), 3e37, np.float32)
+    x[::2] = -0.5
+    _, saved = bn.batch_norm_train(x, np.ones(2))
+    got = bn.batch_norm_backward(dy, x, saved)
+    assert (got.dweight == 0).all()
+    assert np.abs(got.dx).max() <= 1e-6 * 3e37 * saved.rstd.max()

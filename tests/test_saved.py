@@ -86,6 +86,37 @@ def test_stats_of_an_empty_batch() -> None:
     assert saved.stats == bn.channel_stats(np.empty((0, 3)))
 
 
+def test_stats_of_one_value_do_not_deviate() -> None:
+    """Though the var that rstd and eps imply does, by rounding."""
+    rstd = np.full(4, 1 / np.sqrt(1e-5)) * (1 - 1e-12)
+    mean = np.array([1.0, np.inf, np.nan, 2.0])
+    saved = bn.SavedStatistics(mean, rstd, np.array([1, 1, 1, 2]), eps=1e-5)
+    assert (saved.var > 0).all()
+    assert_same_bits("mean", saved.stats.mean, mean)
+    assert np.array_equal(saved.stats.m2[:3], [0, np.nan, np.nan], equal_nan=True)
+    assert saved.stats.m2[3] == 2 * saved.var[3]
+
+
+def test_the_forward_converts_eps_and_axis_once(x: Array) -> None:
+    """A second conversion might fail after everything was written, or answer differently."""
+
+    class Number:
+        def __init__(self, *values: Any) -> None:
+            self.values = list(values)
+
+        def __float__(self) -> float:
+            return float(self.values.pop(0))
+
+        def __index__(self) -> int:
+            return int(self.values.pop(0))
+
+    for eps, axis in [(Number(0.5), Number(1)), (Number(0.5, 9.0), Number(1, 0))]:
+        y, saved = bn.batch_norm_train(x, eps=eps, axis=axis)  # type: ignore[arg-type]
+        assert (saved.eps, saved.axis) == (0.5, 1)
+        assert (type(saved.eps), type(saved.axis)) == (float, int)
+        assert_same_bits("y", y, bn.batch_norm_train(x, eps=0.5)[0])
+
+
 @pytest.mark.parametrize("axis", [0, 1, 2, -1, -2, -3])
 def test_axis_is_remembered(dtype: Any, axis: int) -> None:
     rng = np.random.default_rng(0)

@@ -30,7 +30,7 @@ py::array AsArray(py::handle object, const char* name) {
   try {
     return py::module_::import("numpy").attr("asarray")(object).cast<py::array>();
   } catch (py::error_already_set& error) {
-    if (!error.matches(PyExc_Exception)) throw;  // an interrupt
+    if (!error.matches(PyExc_Exception) || error.matches(PyExc_MemoryError)) throw;
     FailType(name, "an array", TypeOf(object) + " (" + py::str(error.value()).cast<std::string>() + ")");
   }
 }
@@ -53,6 +53,14 @@ bool IsBool(py::handle object) {
   return PyBool_Check(object.ptr()) || TypeOf(object) == "numpy.bool_" || TypeOf(object) == "numpy.bool";
 }
 
+// After a conversion that failed: what isn't about the object, an interrupt or no memory, goes on.
+void ClearConversionError() {
+  if (!PyErr_ExceptionMatches(PyExc_Exception) || PyErr_ExceptionMatches(PyExc_MemoryError)) {
+    throw py::error_already_set();
+  }
+  PyErr_Clear();
+}
+
 // What float() takes, except strings, bools, arrays and complex numbers. An int beyond every float is infinite.
 double Real(py::handle object, const char* name) {
   PyObject* o = object.ptr();
@@ -63,7 +71,7 @@ double Real(py::handle object, const char* name) {
   const double value = PyFloat_AsDouble(o);
   if (value == -1 && PyErr_Occurred()) {
     const bool too_large = PyErr_ExceptionMatches(PyExc_OverflowError) != 0;
-    PyErr_Clear();
+    ClearConversionError();
     if (!too_large) FailType(name, "a number", TypeOf(object));
     return std::numeric_limits<double>::infinity();
   }
@@ -75,7 +83,7 @@ py::ssize_t Integer(py::handle object, const char* name, const char* expected) {
   if (!PyIndex_Check(object.ptr()) || IsBool(object) || IsArray(object)) FailType(name, expected, TypeOf(object));
   const py::ssize_t value = PyNumber_AsSsize_t(object.ptr(), nullptr);
   if (value == -1 && PyErr_Occurred()) {
-    PyErr_Clear();
+    ClearConversionError();
     FailType(name, expected, TypeOf(object));
   }
   return value;
@@ -176,13 +184,13 @@ void RequireLike(const py::array& array, const char* name, const py::array& x, c
 
 py::ssize_t Axis(py::handle axis) { return Integer(axis, "axis", "an int"); }
 
-std::size_t ChannelAxis(py::handle axis, const py::array& x) {
-  const py::ssize_t ndim = x.ndim(), value = Axis(axis);
-  if (value < -ndim || value >= ndim) {
+std::size_t ChannelAxis(py::ssize_t axis, const py::array& x) {
+  const py::ssize_t ndim = x.ndim();
+  if (axis < -ndim || axis >= ndim) {
     FailValue("axis", "-" + std::to_string(ndim) + " .. " + std::to_string(ndim - 1) + " for shape " + ShapeOf(x),
-              Repr(axis));
+              std::to_string(axis));
   }
-  return static_cast<std::size_t>(value < 0 ? value + ndim : value);
+  return static_cast<std::size_t>(axis < 0 ? axis + ndim : axis);
 }
 
 std::size_t ChannelsOf(const py::array& x, std::size_t axis) {

@@ -34,8 +34,8 @@ inline DType DTypeOf(const py::dtype& dtype) {
 // `array` has the shape and type of `x`.
 void RequireLike(const py::array& array, const char* name, const py::array& x, const char* x_name);
 
-py::ssize_t Axis(py::handle axis);
-std::size_t ChannelAxis(py::handle axis, const py::array& x);
+py::ssize_t Axis(py::handle axis);  // as given
+std::size_t ChannelAxis(py::ssize_t axis, const py::array& x);
 std::size_t ChannelsOf(const py::array& x, std::size_t axis);
 
 // A per-channel vector that a call reads, or an absent one for None.

@@ -1,3 +1,6 @@
+#include <algorithm>
+#include <cmath>
+
 #include "core/affine.h"
 #include "core/batch_norm.h"
 #include "dispatch/dispatch.h"
@@ -23,11 +26,7 @@ class GradientReducer {
  public:
   GradientReducer(const Plan& plan, const Kernels<T>& kernels, const Operand<T>& dy, const Operand<T>& x,
                   Precision precision, StatAt stat)
-      : plan_(plan),
-        kernel_(KernelsFor(plan, kernels).gradient_sums[static_cast<std::size_t>(precision)]),
-        dy_(dy),
-        x_(x),
-        stat_(stat) {}
+      : plan_(plan), kernels_(KernelsFor(plan, kernels)), dy_(dy), x_(x), precision_(precision), stat_(stat) {}
 
   void operator()(std::size_t group, std::size_t chunk, double* partial, Scratch& scratch) const {
     const std::size_t first = plan_.FirstChannel(group), channels = plan_.Channels(group);
@@ -42,8 +41,7 @@ class GradientReducer {
     plan_.ForEachBlock(group, chunk, [&](const Block& block) {
       const Tile<const T> dy = dy_.Read(block, scratch, Scratch::kDy);
       const Tile<const T> x = x_.Read(block, scratch, Scratch::kX);
-      kernel_(dy, x, {p.At(kCenter, block), p.At(kRstd, block)}, sums.first_columns(), sums.second_columns());
-      sums.Fold(block);
+      TakeSums(block, dy, x, {p.At(kCenter, block), p.At(kRstd, block)}, sums, scratch);
       double* into = partial + (block.channel - first);
       for (std::size_t c = 0; c < block.channels; ++c) {
         into[c] += sums.first()[c];
@@ -71,9 +69,30 @@ class GradientReducer {
   }
 
  private:
+  // Products of float lanes overflow where dy is near the top of its range: those channels take float64 lanes.
+  void TakeSums(const Block& block, Tile<const T> dy, Tile<const T> x, NormalizedParameters<T> p, BlockSums& sums,
+                Scratch& scratch) const {
+    const auto take = [&](Precision precision) {
+      const auto kernel = kernels_.gradient_sums[static_cast<std::size_t>(precision)];
+      kernel(dy, x, p, sums.first_columns(), sums.second_columns());
+      sums.Fold(block);
+    };
+    const auto in_range = [](double dy_xhat) { return std::isfinite(dy_xhat); };
+    take(precision_);
+    double* dy_xhat = sums.second();
+    if (precision_ == Precision::kWide || std::all_of(dy_xhat, dy_xhat + block.channels, in_range)) return;
+    double* kept = scratch.Get<double>(Scratch::kKept, block.channels);
+    std::copy_n(dy_xhat, block.channels, kept);
+    take(Precision::kWide);
+    for (std::size_t c = 0; c < block.channels; ++c) {
+      if (in_range(kept[c])) dy_xhat[c] = kept[c];
+    }
+  }
+
   const Plan& plan_;
-  void (*kernel_)(Tile<const T>, Tile<const T>, NormalizedParameters<T>, double*, double*);
+  const WalkKernels<T>& kernels_;
   const Operand<T>&dy_, &x_;
+  Precision precision_;
   StatAt stat_;
 };
 

@@ -1,9 +1,18 @@
 #include "core/channel_stats.h"
 
+#include <cmath>
 #include <limits>
 #include <stdexcept>
 
 namespace batchnorm {
+namespace {
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+// The values are finite, but the sum of their squares isn't. (It may be NaN: what lanes keep of roundings is inf - inf.)
+bool Overflowed(double sum, double sum2) { return std::isfinite(sum) && !std::isfinite(sum2); }
+
+}  // namespace
 
 void MergeMoments(std::size_t channels, double count_a, Moments a, double count_b, Moments b) {
   const double weight = count_b / (count_a + count_b);
@@ -21,7 +30,7 @@ void MergeBlock(std::size_t channels, double count_a, Moments a, double count, T
   for (std::size_t c = 0; c < channels; ++c) {
     const double p = static_cast<double>(pivot[c]);
     const double shift = sum[c] * per_value;
-    const double m2 = sum2[c] - sum[c] * shift;
+    const double m2 = Overflowed(sum[c], sum2[c]) ? kInfinity : sum2[c] - sum[c] * shift;
     if (count_a == 0) {
       a.origin[c] = p;
       a.offset[c] = a.m2[c] = 0;
@@ -37,7 +46,7 @@ template <class T>
 bool Recenter(std::size_t channels, double count, T* pivot, const double* sum, const double* sum2) {
   bool moved = false;
   for (std::size_t c = 0; c < channels; ++c) {
-    if (sum[c] * sum[c] > 0.5 * count * sum2[c]) {
+    if (Overflowed(sum[c], sum2[c]) || sum[c] * sum[c] > 0.5 * count * sum2[c]) {
       const T mean = static_cast<T>(static_cast<double>(pivot[c]) + sum[c] / count);
       moved = moved || mean != pivot[c];
       pivot[c] = mean;

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <limits>
 #include <vector>
 
 #include "core/parallel.h"
@@ -53,6 +54,14 @@ void RunMap(const Plan& plan, int threads, Map map) {
               [&](std::size_t task, Scratch& scratch) { map(task / chunks, task % chunks, nullptr, scratch); });
 }
 
+// `value` in T. One beyond T's range becomes T's largest, so that 0 times it is still 0: a constant channel and a tiny
+// eps give the bias.
+template <class T>
+T Saturate(double value) {
+  constexpr double kLargest = std::numeric_limits<T>::max();
+  return static_cast<T>(std::isfinite(value) ? std::clamp(value, -kLargest, kLargest) : value);
+}
+
 // Per-channel values as a kernel wants them: for rows, repeated for every column of its channel.
 template <class T>
 class ColumnParameters {
@@ -74,7 +83,7 @@ class ColumnParameters {
     for (std::size_t c = 0; c < channels_; ++c) {
       T* columns = data_ + c * inner_;
       for (const double value : values(c)) {
-        std::fill_n(columns, inner_, static_cast<T>(value));
+        std::fill_n(columns, inner_, Saturate<T>(value));
         columns += columns_;
       }
     }

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _FORMAT = "batchnorm.ChannelStats"
 _VERSION = 1
+INT64_MAX = 2**63 - 1
 
 _Moments: TypeAlias = "tuple[Int64Array, Float64Array, Float64Array]"  # count, mean, m2
 _Array = TypeVar("_Array", bound="np.ndarray[Any, Any]")
@@ -166,6 +167,7 @@ class ChannelStats:
         ddof = as_int("ddof", ddof)
         if ddof < 0:
             raise ValueError(f"ddof: expected an int >= 0, got {ddof}")
+        ddof = min(ddof, INT64_MAX)  # no count is greater
         count, _, m2 = self._arrays_for(0)
         var = np.full(count.shape, np.nan)
         np.divide(m2, count - ddof, out=var, where=count > ddof)
@@ -421,23 +423,40 @@ def _read(file: Any) -> _Moments | None:
         raise ValueError("a file that is no .npz")
     file.seek(0)
     with np.load(file, allow_pickle=False) as archive:
-        if "format" not in archive or archive["format"].tolist() != _FORMAT:
+        if "format" not in archive or np.asarray(archive["format"]).tolist() != _FORMAT:
             raise ValueError("another .npz file")
-        version = archive["version"].tolist()
+        version = _integer("version", archive["version"])
         if version != _VERSION:
             raise ValueError(f"version {version!r} (this batchnorm reads version {_VERSION})")
-        channels = archive["channels"].tolist()
+        channels = _integer("channels", archive["channels"])
         count = _native(archive["count"], np.dtype(np.int64))
         mean, m2 = (_native(archive[name], np.dtype(np.float64)) for name in ("mean", "m2"))
     shapes = count.shape, mean.shape, m2.shape
     if channels < -1 or shapes != ((max(channels, 0),),) * 3:
         raise ValueError(f"shapes {shapes} for {channels} channels")
-    if (count < 0).any() or (m2 < 0).any() or not np.isnan(mean[count == 0]).all():
-        raise ValueError("impossible numbers")
+    # NaN and Inf in the data, and deviations whose squares overflow, leave NaN or Inf in m2, so no more can be said.
+    deviates = (m2 != 0) & ~(np.isnan(m2) & ~np.isfinite(mean))
+    for impossible, what in (
+        (count < 0, "a negative count"),
+        (m2 < 0, "a negative m2"),
+        ((count == 0) & ~np.isnan(mean), "a mean of no values"),
+        ((count == 0) & (m2 != 0), "an m2 of no values that is not 0"),
+        ((count == 1) & deviates, "an m2 of one value that is not 0"),
+    ):
+        if impossible.any():
+            raise ValueError(f"impossible numbers: {what} in channel {int(impossible.argmax())}")
     return None if channels < 0 else (count, mean, m2)
 
 
-def _native(array: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+def _integer(name: str, value: Any) -> int:
+    array = np.asarray(value)
+    if array.shape or array.dtype.kind not in "iu":
+        raise ValueError(f"{name} of dtype {array.dtype} and shape {array.shape} in place of one int")
+    return int(array)
+
+
+def _native(value: Any, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    array = np.asarray(value)
     if array.dtype.newbyteorder("=") != dtype:
         raise ValueError(f"an array of {array.dtype} in place of {dtype}")
     return array.astype(dtype)

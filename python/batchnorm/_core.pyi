@@ -32,11 +32,12 @@ def batch_norm_train(
     out: object,
     num_threads: object,
     /,
-) -> tuple[FloatArray, Float64Array, int, np.dtype[Any] | None, bool]:
-    """(y, state, count, weight_dtype, in_place).
+) -> tuple[FloatArray, Float64Array, int, np.dtype[Any] | None, bool, float, int]:
+    """(y, state, count, weight_dtype, in_place, eps, axis).
 
     state is read-only float64 with rows mean, rstd, var, then weight if given, then bias if given. count is the number
-    of values per channel. weight_dtype is None without a weight. in_place tells whether y overwrote x.
+    of values per channel. weight_dtype is None without a weight. in_place tells whether y overwrote x. eps and axis
+    are the arguments as the plain numbers that were used.
     """
 
 def batch_norm_inference(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from operator import index
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -113,7 +112,7 @@ def batch_norm_train(
     >>> saved.mean.round(12).tolist(), saved.var.round(12).tolist()
     ([1.0], [0.025])
     """
-    y, state, count, weight_dtype, in_place = _core.batch_norm_train(
+    y, state, count, weight_dtype, in_place, plain_eps, plain_axis = _core.batch_norm_train(
         x,
         weight,
         bias,
@@ -129,7 +128,7 @@ def batch_norm_train(
         out,
         context_num_threads() if num_threads is None else num_threads,
     )
-    return y, SavedStatistics._of((state, count, float(eps), index(axis), weight_dtype, in_place))
+    return y, SavedStatistics._of((state, count, plain_eps, plain_axis, weight_dtype, in_place))
 
 
 def batch_norm_inference(

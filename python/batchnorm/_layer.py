@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 import numpy as np
 
 from . import _core
-from ._channel_stats import as_int
+from ._channel_stats import INT64_MAX, as_int
 from ._functions import batch_norm_backward, batch_norm_inference_backward, batch_norm_train
-from ._saved import INT64_MAX, X_IS_GONE, SavedStatistics, as_array
+from ._saved import X_IS_GONE, SavedStatistics, as_array
 from ._threads import context_num_threads
 
 if TYPE_CHECKING:
@@ -203,7 +203,10 @@ class BatchNorm:
         TypeError
             An argument is of the wrong type or dtype.
         ValueError
-            An argument has the wrong shape or value, or there is one value per channel and `on_single` is "error".
+            An argument has the wrong shape or value, there is one value per channel and `on_single` is "error", or
+            what would be updated is read-only.
+        OverflowError
+            `num_batches_tracked` would pass 2**63 - 1.
 
         Notes
         -----
@@ -220,6 +223,11 @@ class BatchNorm:
         mean, var, weight, eps, axis = self.running_mean, self.running_var, self.weight, self.eps, self.axis
         if self.training or mean is None or var is None:
             return self._forward_batch(x, out)
+        # Attributes may have been set to anything; the backward needs the numbers that the forward used.
+        if type(eps) is not float:
+            eps = _core.check_eps(eps)
+        if type(axis) is not int:
+            axis = _core.check_axis_int(axis)
         threads = context_num_threads() if self.num_threads is None else self.num_threads
         try:  # not by way of batch_norm_inference, whose share of a small call is 5 %
             y, in_place = _core.batch_norm_inference(x, mean, var, weight, self.bias, eps, axis, out, threads)
@@ -236,9 +244,15 @@ class BatchNorm:
         if self.weight is None and self.bias is None and self.running_mean is None:
             self._check_channels(x)  # there is nothing else that could tell
         counter = self.num_batches_tracked if self.training else None
+        batches = 1
+        if counter is not None:
+            _require_writeable("num_batches_tracked", counter)
+            batches += counter.item()
+            if batches > INT64_MAX and np.size(x):
+                raise OverflowError(f"num_batches_tracked: expected an integer below 2**63 - 1, got {batches - 1}")
         momentum, momentum_of = self.momentum, self.momentum_of
         if momentum is None:
-            momentum, momentum_of = (1.0 if counter is None else 1.0 / (counter.item() + 1)), "new"
+            momentum, momentum_of = 1.0 / batches, "new"
         try:
             y, saved = batch_norm_train(
                 x,
@@ -259,7 +273,7 @@ class BatchNorm:
             self._check_channels(x)
             raise
         if counter is not None and saved._fields[1]:  # an empty batch counts nothing
-            counter[()] = counter.item() + 1
+            counter[()] = batches
         self._pending = x, saved
         return y
 
@@ -291,7 +305,7 @@ class BatchNorm:
         TypeError
             `dy` is of the wrong type or dtype.
         ValueError
-            `dy` has the wrong shape, or the forward was in place, so that x is gone.
+            `dy` has the wrong shape, a gradient is read-only, or the forward was in place, so that x is gone.
 
         Notes
         -----
@@ -319,10 +333,7 @@ class BatchNorm:
             gradients = batch_norm_inference_backward(
                 dy, x, *frozen.arrays(), eps=frozen.eps, axis=frozen.axis, num_threads=self.num_threads
             )
-        if self.weight_grad is not None:
-            self.weight_grad[...] = gradients.dweight
-        if self.bias_grad is not None:
-            self.bias_grad[...] = gradients.dbias
+        _write(("weight_grad", self.weight_grad, gradients.dweight), ("bias_grad", self.bias_grad, gradients.dbias))
         self._pending = None
         return gradients.dx
 
@@ -443,7 +454,8 @@ class BatchNorm:
         TypeError
             `state` is not a mapping, `strict` not a bool, or a value not a real array.
         ValueError
-            The keys differ and `strict` is true, a shape differs, or a variance or the counter is negative.
+            The keys differ and `strict` is true, a shape differs, a variance or the counter is negative, or an array of
+            the layer is read-only.
 
         Examples
         --------
@@ -462,9 +474,7 @@ class BatchNorm:
             raise ValueError(
                 f"state: expected the keys {list(own)}, got missing keys {missing}, unexpected keys {unexpected}"
             )
-        loaded = [(array, _loadable(name, state[name], array)) for name, array in own.items() if name in state]
-        for array, value in loaded:
-            array[...] = value
+        _write(*((name, array, _loadable(name, state[name], array)) for name, array in own.items() if name in state))
 
     def reset_running_stats(self) -> None:
         """Set the running mean to 0, the running variance to 1, and the number of batches to 0, in place.
@@ -478,9 +488,11 @@ class BatchNorm:
         >>> layer.running_mean.tolist()
         [0.0, 0.0]
         """
-        for array, value in ((self.running_mean, 0), (self.running_var, 1), (self.num_batches_tracked, 0)):
-            if array is not None:
-                array[...] = value
+        _write(
+            ("running_mean", self.running_mean, 0),
+            ("running_var", self.running_var, 1),
+            ("num_batches_tracked", self.num_batches_tracked, 0),
+        )
 
     def reset_parameters(self) -> None:
         """Set the weight to 1 and the bias to 0, in place.
@@ -494,9 +506,7 @@ class BatchNorm:
         >>> layer.weight.tolist()
         [1.0, 1.0]
         """
-        for array, value in ((self.weight, 1), (self.bias, 0)):
-            if array is not None:
-                array[...] = value
+        _write(("weight", self.weight, 1), ("bias", self.bias, 0))
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_pending": None}
@@ -543,6 +553,21 @@ def _float_dtype(dtype: Any) -> np.dtype[Any]:
 
 def _existing(arrays: dict[str, Any]) -> dict[str, Any]:
     return {name: array for name, array in arrays.items() if array is not None}
+
+
+def _require_writeable(name: str, array: NDArray[Any]) -> None:
+    if not array.flags.writeable:
+        raise ValueError(f"{name}: expected a writeable array, got a read-only one")
+
+
+def _write(*targets: tuple[str, NDArray[Any] | None, Any]) -> None:
+    """Write a value that fits to each array that exists: to all of them, or to none after an error."""
+    for name, array, _ in targets:
+        if array is not None:
+            _require_writeable(name, array)
+    for _, array, value in targets:
+        if array is not None:
+            array[...] = value
 
 
 def _loadable(name: str, value: object, target: NDArray[Any]) -> NDArray[Any]:

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from . import _core
-from ._channel_stats import ChannelStats, full_count, read_only, span
+from ._channel_stats import INT64_MAX, ChannelStats, full_count, read_only, span
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from ._core import Float64Array, FloatArray, Int64Array
 
-INT64_MAX = 2**63 - 1
 X_IS_GONE = "x: expected the x of the forward, but it is gone: the forward was called with out=x and overwrote it"
 
 
@@ -237,6 +236,8 @@ class SavedStatistics:
         count = self.count
         with np.errstate(over="ignore", invalid="ignore"):
             m2 = np.where(count == 0, 0.0, self.var * count)
+            # A single value does not deviate; a var that was taken from rstd and eps may, by rounding.
+            m2 = np.where(count == 1, self.mean - self.mean, m2)
         return ChannelStats._of(count, np.where(count == 0, np.nan, self.mean), m2)
 
     def __reduce__(self) -> tuple[Any, ...]:
