@@ -312,3 +312,14 @@ def test_gradients_near_the_top_of_float32(isa: str) -> None:
     got = bn.batch_norm_backward(dy, x, saved)
     assert (got.dweight == 0).all()
     assert np.abs(got.dx).max() <= 1e-6 * 3e37 * saved.rstd.max()
+
+
+@pytest.mark.parametrize("repeats", [16, 64, 1024])
+@pytest.mark.parametrize("how", ["each", "all"])
+def test_a_few_values_repeated(isa: str, axis: int, how: str, repeats: int) -> None:
+    """Float lanes that summed them would miss the mean's row by a factor of two."""
+    few = np.random.default_rng(0).normal(size=(64, 16)).astype(np.float32)
+    sequence = np.repeat(few, repeats, axis=1) if how == "each" else np.tile(few, repeats)
+    x = from_sequence(sequence, axis)
+    y, saved = bn.batch_norm_train(x, axis=axis)
+    assert_forward(y, saved, x, oracle.train(x, axis=axis), axis=axis)

@@ -184,11 +184,12 @@ void RequireLike(const py::array& array, const char* name, const py::array& x, c
 
 py::ssize_t Axis(py::handle axis) { return Integer(axis, "axis", "an int"); }
 
-std::size_t ChannelAxis(py::ssize_t axis, const py::array& x) {
-  const py::ssize_t ndim = x.ndim();
+std::size_t ChannelAxis(py::handle object, const py::array& x, py::ssize_t* given) {
+  const py::ssize_t ndim = x.ndim(), axis = Axis(object);
+  if (given) *given = axis;
   if (axis < -ndim || axis >= ndim) {
     FailValue("axis", "-" + std::to_string(ndim) + " .. " + std::to_string(ndim - 1) + " for shape " + ShapeOf(x),
-              std::to_string(axis));
+              Repr(object));
   }
   return static_cast<std::size_t>(axis < 0 ? axis + ndim : axis);
 }

@@ -34,8 +34,9 @@ inline DType DTypeOf(const py::dtype& dtype) {
 // `array` has the shape and type of `x`.
 void RequireLike(const py::array& array, const char* name, const py::array& x, const char* x_name);
 
-py::ssize_t Axis(py::handle axis);  // as given
-std::size_t ChannelAxis(py::ssize_t axis, const py::array& x);
+py::ssize_t Axis(py::handle axis);
+// The channel axis counted from 0; `given` takes it as it was given.
+std::size_t ChannelAxis(py::handle axis, const py::array& x, py::ssize_t* given = nullptr);
 std::size_t ChannelsOf(const py::array& x, std::size_t axis);
 
 // A per-channel vector that a call reads, or an absent one for None.

@@ -12,7 +12,7 @@ struct GradientArrays {
   GradientArrays(py::handle dy_object, py::handle x_object, py::handle axis_object)
       : dy(DataArray(dy_object, "dy")), x(DataArray(x_object, "x")) {
     RequireLike(dy, "dy", x, "x");
-    axis = ChannelAxis(Axis(axis_object), x);
+    axis = ChannelAxis(axis_object, x);
     channels = ChannelsOf(x, axis);
   }
 

@@ -65,8 +65,8 @@ py::tuple Train(py::handle x_object, py::handle weight_object, py::handle bias_o
                 py::handle update_stats, py::handle on_single, py::handle eps_object, py::handle axis_object,
                 py::handle out, py::handle num_threads) {
   const py::array x = DataArray(x_object, "x");
-  const py::ssize_t given_axis = Axis(axis_object);
-  const std::size_t axis = ChannelAxis(given_axis, x);
+  py::ssize_t given_axis = 0;
+  const std::size_t axis = ChannelAxis(axis_object, x, &given_axis);
   const std::size_t channels = ChannelsOf(x, axis);
   const VectorArgument weight(weight_object, "weight", channels), bias(bias_object, "bias", channels);
   const RunningArgument running_mean(mean_object, "running_mean", channels);
@@ -108,7 +108,7 @@ py::tuple Inference(py::handle x_object, py::handle mean_object, py::handle var_
                     py::handle bias_object, py::handle eps_object, py::handle axis_object, py::handle out,
                     py::handle num_threads) {
   const py::array x = DataArray(x_object, "x");
-  const std::size_t axis = ChannelAxis(Axis(axis_object), x);
+  const std::size_t axis = ChannelAxis(axis_object, x);
   const std::size_t channels = ChannelsOf(x, axis);
   const GivenStatistics given(mean_object, "running_mean", var_object, "running_var", channels);
   const VectorArgument weight(weight_object, "weight", channels), bias(bias_object, "bias", channels);
@@ -141,7 +141,7 @@ py::array Inverse(py::handle y_object, py::handle mean_object, py::handle var_ob
                   py::handle bias_object, py::handle eps_object, py::handle axis_object, py::handle out,
                   py::handle num_threads) {
   const py::array y = DataArray(y_object, "y");
-  const std::size_t axis = ChannelAxis(Axis(axis_object), y);
+  const std::size_t axis = ChannelAxis(axis_object, y);
   const std::size_t channels = ChannelsOf(y, axis);
   const GivenStatistics given(mean_object, "mean", var_object, "var", channels);
   const VectorArgument weight(weight_object, "weight", channels), bias(bias_object, "bias", channels);

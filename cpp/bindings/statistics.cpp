@@ -9,7 +9,7 @@ using Doubles = py::array_t<double, py::array::c_style>;
 
 py::tuple Statistics(py::handle x_object, py::handle axis_object, py::handle num_threads) {
   const py::array x = DataArray(x_object, "x");
-  const std::size_t axis = ChannelAxis(Axis(axis_object), x);
+  const std::size_t axis = ChannelAxis(axis_object, x);
   const int threads = Threads(num_threads);
   const auto channels = static_cast<py::ssize_t>(ChannelsOf(x, axis));
   Doubles mean(channels), m2(channels);

@@ -9,7 +9,8 @@ namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
-// The values are finite, but the sum of their squares isn't. (It may be NaN: what lanes keep of roundings is inf - inf.)
+// The values are finite, but the sum of their squares isn't. (It may be NaN: what lanes keep of roundings is inf -
+// inf.)
 bool Overflowed(double sum, double sum2) { return std::isfinite(sum) && !std::isfinite(sum2); }
 
 }  // namespace

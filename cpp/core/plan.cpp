@@ -87,7 +87,7 @@ std::size_t Plan::Values(std::size_t chunk) const {
 }
 
 Precision TrainingPrecision(const Layout& layout) {
-  constexpr std::size_t kFewValues = 64;
+  constexpr std::size_t kFewValues = 256;
   return layout.ValuesPerChannel() < kFewValues ? Precision::kWide : Precision::kNarrow;
 }
 

@@ -10,7 +10,6 @@ namespace {
 // u = dy, v = (x - center) * rstd
 template <Walk W, class T, class Acc>
 struct GradientTerm {
-  using SumOfU = typename ExactLanesOf<Acc>::type;  // dbias owes 1e-7 of the sum of abs(dy), whatever dy is
   Tile<const T> dy, x;
   Parameter<W, T, Acc> center, rstd;
   template <class Lanes>

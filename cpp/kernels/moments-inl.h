@@ -9,7 +9,6 @@ namespace {
 // u = v = x - pivot
 template <Walk W, class T, class Acc>
 struct MomentTerm {
-  using SumOfU = Vec<Acc>;
   Tile<const T> x;
   Parameter<W, T, Acc> pivot;
   template <class Lanes>
