@@ -7,6 +7,9 @@
 namespace batchnorm {
 namespace {
 
+// (shift / deviation)^2. Blocks of one distribution drift by less; a first value seldom lies nearer to the mean.
+constexpr double kOffCentre = 0.05;
+
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 // The values are finite, but the sum of their squares isn't. (It may be NaN: what lanes keep of roundings is inf -
@@ -47,7 +50,7 @@ template <class T>
 bool Recenter(std::size_t channels, double count, T* pivot, const double* sum, const double* sum2) {
   bool moved = false;
   for (std::size_t c = 0; c < channels; ++c) {
-    if (Overflowed(sum[c], sum2[c]) || sum[c] * sum[c] > 0.5 * count * sum2[c]) {
+    if (Overflowed(sum[c], sum2[c]) || sum[c] * sum[c] > kOffCentre * count * sum2[c]) {
       const T mean = static_cast<T>(static_cast<double>(pivot[c]) + sum[c] / count);
       moved = moved || mean != pivot[c];
       pivot[c] = mean;
