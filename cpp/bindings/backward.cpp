@@ -30,8 +30,7 @@ struct GradientVector {
 
   GradientVector(const py::dtype& dtype, std::size_t channels)
       : array(dtype, std::vector<py::ssize_t>{static_cast<py::ssize_t>(channels)}),
-        vector{array.mutable_data(), dtype.num() == py::detail::npy_api::NPY_FLOAT_ ? DType::kFloat32 : DType::kFloat64,
-               array.strides(0)} {}
+        vector{array.mutable_data(), DTypeOf(dtype), array.strides(0)} {}
 };
 
 // Statistics that a forward call saved: float64, contiguous, one per channel.
