@@ -13,16 +13,13 @@
 namespace batchnorm::bindings {
 namespace {
 
-#define BATCHNORM_STRING_(x) #x
-#define BATCHNORM_STRING(x) BATCHNORM_STRING_(x)
-
 std::string Compiler() {
 #if defined(__clang__)
   return "Clang " __clang_version__;
 #elif defined(__GNUC__)
   return "GCC " __VERSION__;
 #elif defined(_MSC_VER)
-  return "MSVC " BATCHNORM_STRING(_MSC_VER);
+  return "MSVC " + std::to_string(_MSC_VER);
 #else
   return "unknown";
 #endif
@@ -41,7 +38,7 @@ py::dict Config() {
   config["isas_built"] = BuiltIsas();
   config["isas_found"] = UsableIsas();
   config["isa"] = used;
-  config["openmp"] = ParallelRuntime() ? py::object(py::str(ParallelRuntime())) : py::none();
+  config["openmp"] = ParallelRuntime().empty() ? py::object(py::none()) : py::str(ParallelRuntime());
   config["threads"] = DefaultThreads();
   config["cache_bytes"] = LastLevelCacheBytes();
   return config;

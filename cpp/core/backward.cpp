@@ -41,7 +41,14 @@ class GradientReducer {
     plan_.ForEachBlock(group, chunk, [&](const Block& block) {
       const Tile<const T> dy = dy_.Read(block, scratch, Scratch::kDy);
       const Tile<const T> x = x_.Read(block, scratch, Scratch::kX);
-      TakeSums(block, dy, x, {p.At(kCenter, block), p.At(kRstd, block)}, sums, scratch);
+      const auto take = [&](Precision precision) {
+        kernels_.gradient_sums[static_cast<std::size_t>(precision)](dy, x, {p.At(kCenter, block), p.At(kRstd, block)},
+                                                                    sums.first_columns(), sums.second_columns());
+        sums.Fold(block);
+      };
+      // Products of float lanes overflow where dy is near the top of its range.
+      const auto in_range = [](double dy_xhat) { return std::isfinite(dy_xhat); };
+      TakeInRange(precision_, block.channels, scratch, take, in_range, sums.second());
       double* into = partial + (block.channel - first);
       for (std::size_t c = 0; c < block.channels; ++c) {
         into[c] += sums.first()[c];
@@ -69,26 +76,6 @@ class GradientReducer {
   }
 
  private:
-  // Products of float lanes overflow where dy is near the top of its range: those channels take float64 lanes.
-  void TakeSums(const Block& block, Tile<const T> dy, Tile<const T> x, NormalizedParameters<T> p, BlockSums& sums,
-                Scratch& scratch) const {
-    const auto take = [&](Precision precision) {
-      const auto kernel = kernels_.gradient_sums[static_cast<std::size_t>(precision)];
-      kernel(dy, x, p, sums.first_columns(), sums.second_columns());
-      sums.Fold(block);
-    };
-    const auto in_range = [](double dy_xhat) { return std::isfinite(dy_xhat); };
-    take(precision_);
-    double* dy_xhat = sums.second();
-    if (precision_ == Precision::kWide || std::all_of(dy_xhat, dy_xhat + block.channels, in_range)) return;
-    double* kept = scratch.Get<double>(Scratch::kKept, block.channels);
-    std::copy_n(dy_xhat, block.channels, kept);
-    take(Precision::kWide);
-    for (std::size_t c = 0; c < block.channels; ++c) {
-      if (in_range(kept[c])) dy_xhat[c] = kept[c];
-    }
-  }
-
   const Plan& plan_;
   const WalkKernels<T>& kernels_;
   const Operand<T>&dy_, &x_;
@@ -165,7 +152,7 @@ void TrainBackward(const ArrayView& dy, const ArrayView& x, const ArrayView& dx,
     const Plan plan(layout, x_operand);
     const Kernels<T>& kernels = KernelsOf(table, zero);
     const std::size_t bytes = layout.Values() * sizeof(T);
-    const GradientReducer<T, decltype(stat)> reducer(plan, kernels, dy_operand, x_operand, TrainingPrecision(layout),
+    const GradientReducer<T, decltype(stat)> reducer(plan, kernels, dy_operand, x_operand, TrainingPrecision<T>(layout),
                                                      stat);
     RunSweeps(
         plan, ThreadsFor(bytes, threads), kFields, reducer,
@@ -195,7 +182,7 @@ void InferenceBackward(const ArrayView& dy, const ArrayView& x, const ArrayView&
     const Plan plan(layout, x_operand);
     const Kernels<T>& kernels = KernelsOf(table, zero);
     const std::size_t bytes = layout.Values() * sizeof(T);
-    const GradientReducer<T, decltype(stat)> reducer(plan, kernels, dy_operand, x_operand, TrainingPrecision(layout),
+    const GradientReducer<T, decltype(stat)> reducer(plan, kernels, dy_operand, x_operand, TrainingPrecision<T>(layout),
                                                      stat);
     RunSweeps(
         plan, ThreadsFor(bytes, threads), kFields, reducer,

@@ -84,7 +84,7 @@ void TrainForward(const ArrayView& x, const ArrayView& y, std::size_t axis, cons
     const StoreKind store = StoreFor(bytes);
     RunSweeps(
         plan, ThreadsFor(bytes, threads), Moments::kFields,
-        MomentReducer<T>(plan, KernelsOf(table, zero), source, TrainingPrecision(layout)),
+        MomentReducer<T>(plan, KernelsOf(table, zero), source, TrainingPrecision<T>(layout)),
         [&](std::size_t group, double* partials) {
           const Moments total = MergeChunks(plan, group, partials);
           const std::size_t first = plan.FirstChannel(group);

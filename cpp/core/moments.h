@@ -47,7 +47,10 @@ class MomentReducer {
         for (std::size_t i = 0; i < block.channels; ++i) pivots[c + i] = tile.data[i * plan_.inner()];
       }
       const double count = seen - before;
-      TakeSums(block, tile, count, {pivots + c, columns, sums}, scratch);
+      const auto settle = [&](Precision precision) {
+        Settle(precision, block, tile, count, {pivots + c, columns, sums});
+      };
+      TakeInRange(precision_, block.channels, scratch, settle, InNarrowRange, sums.first(), sums.second(), pivots + c);
       MergeBlock(block.channels, before, moments, count, pivots + c, sums.first(), sums.second());
     });
   }
@@ -59,29 +62,8 @@ class MomentReducer {
     BlockSums& sums;
   };
 
-  // The block's sums about good pivots. What a channel gets depends on its own values alone.
-  void TakeSums(const Block& block, Tile<const T> tile, double count, Channels to, Scratch& scratch) const {
-    Settle(precision_, block, tile, count, to);
-    if (precision_ == Precision::kWide || sizeof(T) == sizeof(double)) return;
-    const std::size_t n = block.channels;
-    double *first = to.sums.first(), *second = to.sums.second();
-    if (std::equal(first, first + n, second, InNarrowRange)) return;
-    // Channels in range keep what they have.
-    double* kept = scratch.Get<double>(Scratch::kKept, 3 * n);
-    std::copy_n(first, n, kept);
-    std::copy_n(second, n, kept + n);
-    std::copy_n(to.pivot, n, kept + 2 * n);
-    Settle(Precision::kWide, block, tile, count, to);
-    for (std::size_t c = 0; c < n; ++c) {
-      if (!InNarrowRange(kept[c], kept[n + c])) continue;
-      first[c] = kept[c];
-      second[c] = kept[n + c];
-      to.pivot[c] = static_cast<T>(kept[2 * n + c]);
-    }
-  }
-
   // Note [Narrow range]
-  static bool InNarrowRange(double sum, double sum2) {
+  static bool InNarrowRange(double sum, double sum2, T) {
     return sum2 < 1e34 && (sum2 >= 1e-26 || (sum == 0 && sum2 == 0));
   }
 

@@ -123,15 +123,13 @@ int DefaultThreads() {
 
 void SetThreads(int threads) { set_threads = threads; }
 
-const char* ParallelRuntime() {
+std::string ParallelRuntime() {
 #if defined(_OPENMP)
-#define BATCHNORM_STRING_(x) #x
-#define BATCHNORM_STRING(x) BATCHNORM_STRING_(x)
-  return "OpenMP " BATCHNORM_STRING(_OPENMP);
+  return "OpenMP " + std::to_string(_OPENMP);
 #elif defined(BATCHNORM_STD_THREADS)
   return "std::thread";
 #else
-  return nullptr;
+  return "";
 #endif
 }
 

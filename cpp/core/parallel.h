@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <functional>
+#include <string>
 
 #include "core/scratch.h"
 
@@ -17,7 +18,7 @@ int DefaultThreads();
 // 0 goes back to the runtime's default.
 void SetThreads(int threads);
 
-// Name and version of the runtime, or nullptr where tasks run serially.
-const char* ParallelRuntime();
+// Name and version of the runtime; empty where tasks run serially.
+std::string ParallelRuntime();
 
 }  // namespace batchnorm

@@ -86,11 +86,6 @@ std::size_t Plan::Values(std::size_t chunk) const {
   return (Position(Unit(chunk + 1)) - Position(Unit(chunk))) * inner_;
 }
 
-Precision TrainingPrecision(const Layout& layout) {
-  constexpr std::size_t kFewValues = 256;
-  return layout.ValuesPerChannel() < kFewValues ? Precision::kWide : Precision::kNarrow;
-}
-
 StoreKind StoreFor(std::size_t output_bytes) {
   static const std::size_t cache = LastLevelCacheBytes();
   return cache > 0 && output_bytes > cache ? StoreKind::kStream : StoreKind::kPlain;

@@ -81,8 +81,13 @@ void Plan::EmitBlock(std::size_t group, std::size_t first, std::size_t end, Body
 }
 
 // The lanes of a training call's sums. Narrow ones are up to twice as fast in cache; their roundings average out, but
-// not over a few values.
-Precision TrainingPrecision(const Layout& layout);
+// not over a few values. Those of float64 are wide.
+template <class T>
+Precision TrainingPrecision(const Layout& layout) {
+  constexpr std::size_t kFewValues = 256;
+  const bool wide = sizeof(T) == sizeof(double) || layout.ValuesPerChannel() < kFewValues;
+  return wide ? Precision::kWide : Precision::kNarrow;
+}
 
 // How a call writes its output: past the caches where the output is larger than the last of them.
 StoreKind StoreFor(std::size_t output_bytes);

@@ -5,6 +5,7 @@
 #include <array>
 #include <cmath>
 #include <limits>
+#include <tuple>
 #include <vector>
 
 #include "core/parallel.h"
@@ -146,6 +147,24 @@ class BlockSums {
   std::size_t inner_, columns_;
   double* data_;
 };
+
+// Takes the sums of a block of n channels in lanes of `precision`, and leaves them in `sums`, one array per field.
+// Where a channel's sums leave the range of narrow lanes, takes the block again in wide ones; channels in range keep
+// what they have, so that what a channel gets depends on its own values alone.
+template <class Take, class InRange, class... Sum>
+void TakeInRange(Precision precision, std::size_t n, Scratch& scratch, Take take, InRange in_range, Sum*... sums) {
+  take(precision);
+  if (precision == Precision::kWide) return;
+  std::size_t c = 0;
+  while (c < n && in_range(sums[c]...)) ++c;
+  if (c == n) return;
+  auto* kept = scratch.Get<std::tuple<Sum...>>(Scratch::kKept, n);
+  for (c = 0; c < n; ++c) kept[c] = {sums[c]...};
+  take(Precision::kWide);
+  for (c = 0; c < n; ++c) {
+    if (std::apply(in_range, kept[c])) std::tie(sums[c]...) = kept[c];
+  }
+}
 
 // The kernel that stores as the call wants; into scratch memory, which is read back at once, plainly.
 template <class Kernel>

@@ -2,42 +2,21 @@
 
 from __future__ import annotations
 
-import operator
 import os
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import _core
+from ._checks import INT64_MAX, as_int, read_only
+from ._stats_file import read_stats, write_stats
 from ._threads import context_num_threads
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from ._core import Float64Array, Int64Array
-
-_FORMAT = "batchnorm.ChannelStats"
-_VERSION = 1
-INT64_MAX = 2**63 - 1
-
-_Moments: TypeAlias = "tuple[Int64Array, Float64Array, Float64Array]"  # count, mean, m2
-_Array = TypeVar("_Array", bound="np.ndarray[Any, Any]")
-
-
-def as_int(name: str, value: object) -> int:
-    """Return `value` as an int; a bool is none."""
-    if not isinstance(value, (bool, np.bool_, np.ndarray)):
-        try:
-            return operator.index(value)  # type: ignore[arg-type]
-        except TypeError:
-            pass
-    raise TypeError(f"{name}: expected an int, got {type(value).__name__}")
-
-
-def read_only(array: _Array) -> _Array:
-    """Return the very array, which nobody can write to any more."""
-    array.flags.writeable = False
-    return array
+    from ._stats_file import Moments
 
 
 def full_count(count: int, channels: int) -> Int64Array:
@@ -100,7 +79,7 @@ class ChannelStats:
     __slots__ = ("_moments",)
     # None until the number of channels is known. The arrays are read-only and replaced together, never written, so
     # that an error leaves everything as it was. Read once where several are needed: a thread may replace them between.
-    _moments: _Moments | None
+    _moments: Moments | None
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -114,7 +93,7 @@ class ChannelStats:
         self._moments = read_only(count), read_only(mean), read_only(m2)
         return self
 
-    def _arrays_for(self, channels: int) -> _Moments:
+    def _arrays_for(self, channels: int) -> Moments:
         """Return count, mean and m2; `channels` counts as long as the number of channels is not known."""
         own = self._moments
         if own is None:
@@ -287,7 +266,7 @@ class ChannelStats:
             self._absorb("other", moments)
         return self
 
-    def _absorb(self, name: str, other: _Moments) -> None:
+    def _absorb(self, name: str, other: Moments) -> None:
         own = self._moments
         if own is None:
             self._moments = other
@@ -342,21 +321,7 @@ class ChannelStats:
         ...     bn.ChannelStats.load(os.path.join(folder, "stats.npz")) == stats
         True
         """
-        now = ChannelStats().merge(self)
-        count, mean, m2 = now._arrays_for(0)
-        channels = -1 if now._moments is None else len(count)
-        target = os.path.realpath(os.fsdecode(path))  # through a symbolic link, to what it names
-        temporary = os.path.join(os.path.dirname(target), f".batchnorm-{os.urandom(8).hex()}.tmp")
-        try:
-            with open(temporary, "xb") as file:
-                np.savez(file, format=_FORMAT, version=_VERSION, channels=channels, count=count, mean=mean, m2=m2)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, target)
-        except BaseException:
-            if os.path.exists(temporary):
-                os.unlink(temporary)
-            raise
+        write_stats(path, self._moments)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> ChannelStats:
@@ -391,11 +356,7 @@ class ChannelStats:
         ...     bn.ChannelStats.load(os.path.join(folder, "stats.npz"))
         ChannelStats()
         """
-        with open(path, "rb") as file:
-            try:
-                moments = _read(file)
-            except Exception as error:  # a damaged archive raises nearly anything
-                raise ValueError(f"{os.fsdecode(path)}: expected a ChannelStats file, got {error}") from error
+        moments = read_stats(path)
         return cls() if moments is None else cls._of(*moments)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -415,51 +376,6 @@ class ChannelStats:
         with np.printoptions(precision=4, threshold=8, edgeitems=2, linewidth=100):
             mean, std = str(now.mean), str(now.std())
         return f"<ChannelStats: {len(now.count)} channels, count={span(now.count)}, mean={mean}, std={std}>"
-
-
-def _read(file: Any) -> _Moments | None:
-    """Return what `ChannelStats.save` wrote, None for empty statistics; any exception otherwise."""
-    if file.read(4) != b"PK\x03\x04":
-        raise ValueError("a file that is no .npz")
-    file.seek(0)
-    with np.load(file, allow_pickle=False) as archive:
-        if "format" not in archive or np.asarray(archive["format"]).tolist() != _FORMAT:
-            raise ValueError("another .npz file")
-        version = _integer("version", archive["version"])
-        if version != _VERSION:
-            raise ValueError(f"version {version!r} (this batchnorm reads version {_VERSION})")
-        channels = _integer("channels", archive["channels"])
-        count = _native(archive["count"], np.dtype(np.int64))
-        mean, m2 = (_native(archive[name], np.dtype(np.float64)) for name in ("mean", "m2"))
-    shapes = count.shape, mean.shape, m2.shape
-    if channels < -1 or shapes != ((max(channels, 0),),) * 3:
-        raise ValueError(f"shapes {shapes} for {channels} channels")
-    # NaN and Inf in the data, and deviations whose squares overflow, leave NaN or Inf in m2, so no more can be said.
-    deviates = (m2 != 0) & ~(np.isnan(m2) & ~np.isfinite(mean))
-    for impossible, what in (
-        (count < 0, "a negative count"),
-        (m2 < 0, "a negative m2"),
-        ((count == 0) & ~np.isnan(mean), "a mean of no values"),
-        ((count == 0) & (m2 != 0), "an m2 of no values that is not 0"),
-        ((count == 1) & deviates, "an m2 of one value that is not 0"),
-    ):
-        if impossible.any():
-            raise ValueError(f"impossible numbers: {what} in channel {int(impossible.argmax())}")
-    return None if channels < 0 else (count, mean, m2)
-
-
-def _integer(name: str, value: Any) -> int:
-    array = np.asarray(value)
-    if array.shape or array.dtype.kind not in "iu":
-        raise ValueError(f"{name} of dtype {array.dtype} and shape {array.shape} in place of one int")
-    return int(array)
-
-
-def _native(value: Any, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
-    array = np.asarray(value)
-    if array.dtype.newbyteorder("=") != dtype:
-        raise ValueError(f"an array of {array.dtype} in place of {dtype}")
-    return array.astype(dtype)
 
 
 def channel_stats(x: ArrayLike, *, axis: int = 1, num_threads: int | None = None) -> ChannelStats:

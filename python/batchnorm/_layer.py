@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 import numpy as np
 
 from . import _core
-from ._channel_stats import INT64_MAX, as_int
+from ._checks import INT64_MAX, as_array, as_int, float_dtype, require_writeable
 from ._functions import batch_norm_backward, batch_norm_inference_backward, batch_norm_train
-from ._saved import X_IS_GONE, SavedStatistics, as_array
+from ._saved import X_IS_GONE, SavedStatistics
 from ._threads import context_num_threads
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ class BatchNorm:
         self.on_single: Literal["error", "warn", "allow"] = _core.check_choice(
             on_single, "on_single", ["error", "warn", "allow"]
         )
-        self.dtype = _float_dtype(dtype)
+        self.dtype = float_dtype(dtype)
         if num_threads is not None:
             _core.check_num_threads(num_threads)
         self.num_threads = num_threads
@@ -246,7 +246,7 @@ class BatchNorm:
         counter = self.num_batches_tracked if self.training else None
         batches = 1
         if counter is not None:
-            _require_writeable("num_batches_tracked", counter)
+            require_writeable("num_batches_tracked", counter)
             batches += counter.item()
             if batches > INT64_MAX and np.size(x):
                 raise OverflowError(f"num_batches_tracked: expected an integer below 2**63 - 1, got {batches - 1}")
@@ -541,30 +541,15 @@ _DEFAULTS = {
 }
 
 
-def _float_dtype(dtype: Any) -> np.dtype[Any]:
-    try:
-        for known in (np.dtype(np.float32), np.dtype(np.float64)):
-            if dtype is not None and np.dtype(dtype) == known:  # np.dtype(None) would be float64
-                return known
-    except (TypeError, ValueError):
-        pass
-    raise TypeError(f"dtype: expected float32 or float64, got {dtype!r}")
-
-
 def _existing(arrays: dict[str, Any]) -> dict[str, Any]:
     return {name: array for name, array in arrays.items() if array is not None}
-
-
-def _require_writeable(name: str, array: NDArray[Any]) -> None:
-    if not array.flags.writeable:
-        raise ValueError(f"{name}: expected a writeable array, got a read-only one")
 
 
 def _write(*targets: tuple[str, NDArray[Any] | None, Any]) -> None:
     """Write a value that fits to each array that exists: to all of them, or to none after an error."""
     for name, array, _ in targets:
         if array is not None:
-            _require_writeable(name, array)
+            require_writeable(name, array)
     for _, array, value in targets:
         if array is not None:
             array[...] = value

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from . import _core
-from ._channel_stats import INT64_MAX, ChannelStats, full_count, read_only, span
+from ._channel_stats import ChannelStats, full_count, span
+from ._checks import INT64_MAX, as_array, read_only
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -16,16 +16,6 @@ if TYPE_CHECKING:
     from ._core import Float64Array, FloatArray, Int64Array
 
 X_IS_GONE = "x: expected the x of the forward, but it is gone: the forward was called with out=x and overwrote it"
-
-
-def as_array(name: str, value: object) -> np.ndarray[Any, Any]:
-    """Return `value` as an array; what would lose its meaning is refused."""
-    if "numpy.ma" in sys.modules and isinstance(value, np.ma.MaskedArray):
-        raise TypeError(f"{name}: expected an array without a mask, got MaskedArray (use .filled or .data)")
-    try:
-        return np.asarray(value)
-    except Exception as error:
-        raise TypeError(f"{name}: expected an array, got {type(value).__name__} ({error})") from error
 
 
 def _vector(name: str, value: object, channels: int | None = None) -> FloatArray:
