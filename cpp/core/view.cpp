@@ -1,6 +1,7 @@
 #include "core/view.h"
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <cstdlib>
 
@@ -10,6 +11,8 @@ namespace {
 // Rows of short planes stream contiguously where plane by plane would stop at every plane; long planes need no column
 // sums. The two cross between 14 x 14 and 28 x 28.
 constexpr std::size_t kLongestInner = 256;
+
+constexpr std::size_t kMostAxes = 66;  // NumPy has at most 64, and channels of one tile add one
 
 std::size_t Extent(const ArrayView& x, std::size_t axis) { return static_cast<std::size_t>(x.extents[axis]); }
 
@@ -49,28 +52,36 @@ bool Aligned(const ArrayView& x, std::size_t item) {
 template <class Body>
 void WalkAxes(const std::vector<Axis>& axes, char* base, std::size_t begin, std::size_t count, Body body) {
   const Axis inner = axes.back();
-  std::size_t i = begin % inner.extent;
-  std::size_t outer = begin / inner.extent;
+  const std::size_t outer_axes = axes.size() - 1;
+  std::array<std::size_t, kMostAxes> index;
+  std::size_t i = begin % inner.extent, rest = begin / inner.extent;
+  char* p = base;
+  for (std::size_t d = outer_axes; d-- > 0; rest /= axes[d].extent) {
+    index[d] = rest % axes[d].extent;
+    p += static_cast<std::ptrdiff_t>(index[d]) * axes[d].stride;
+  }
   while (count > 0) {
-    char* p = base + static_cast<std::ptrdiff_t>(i) * inner.stride;
-    std::size_t rest = outer;
-    for (std::size_t d = axes.size() - 1; d-- > 0;) {
-      p += static_cast<std::ptrdiff_t>(rest % axes[d].extent) * axes[d].stride;
-      rest /= axes[d].extent;
-    }
     const std::size_t n = std::min(count, inner.extent - i);
-    body(p, inner.stride, n);
+    body(p + static_cast<std::ptrdiff_t>(i) * inner.stride, inner.stride, n);
     count -= n;
     i = 0;
-    ++outer;
+    for (std::size_t d = outer_axes; d-- > 0;) {  // as an odometer: short runs leave no time for divisions
+      p += axes[d].stride;
+      if (++index[d] < axes[d].extent) break;
+      p -= static_cast<std::ptrdiff_t>(axes[d].extent) * axes[d].stride;
+      index[d] = 0;
+    }
   }
 }
 
 // memcpy element by element, because a strided view may be misaligned.
 template <class T>
 void GatherRun(const char* from, std::ptrdiff_t stride, std::size_t n, T* to) {
+  constexpr std::ptrdiff_t kEverySecond = 2 * sizeof(T);
   if (stride == static_cast<std::ptrdiff_t>(sizeof(T))) {
     std::memcpy(to, from, n * sizeof(T));
+  } else if (stride == kEverySecond) {  // the most usual; known when compiled, it takes vectors
+    for (std::size_t i = 0; i < n; ++i, from += kEverySecond) std::memcpy(to + i, from, sizeof(T));
   } else {
     for (std::size_t i = 0; i < n; ++i, from += stride) std::memcpy(to + i, from, sizeof(T));
   }
