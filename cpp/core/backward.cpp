@@ -1,8 +1,8 @@
 #include <algorithm>
 #include <cmath>
 
-#include "core/affine.h"
 #include "core/batch_norm.h"
+#include "core/map.h"
 #include "dispatch/dispatch.h"
 
 namespace batchnorm {
@@ -24,11 +24,11 @@ constexpr std::size_t kFields = 2;  // per channel in a partial: the two sums, x
 template <class T, class StatAt>
 class GradientReducer {
  public:
-  GradientReducer(const Plan& plan, const Kernels<T>& kernels, const Operand<T>& dy, const Operand<T>& x,
+  GradientReducer(const Plan& plan, const KernelTable& table, const Operand<T>& dy, const Operand<T>& x,
                   Precision precision, StatAt stat)
-      : plan_(plan), kernels_(KernelsFor(plan, kernels)), dy_(dy), x_(x), precision_(precision), stat_(stat) {}
+      : plan_(plan), kernels_(KernelsFor<T>(plan, table)), dy_(dy), x_(x), precision_(precision), stat_(stat) {}
 
-  void operator()(std::size_t group, std::size_t chunk, double* partial, Scratch& scratch) const {
+  void operator()(std::size_t group, std::size_t chunk, Source source, double* partial, Scratch& scratch) const {
     const std::size_t first = plan_.FirstChannel(group), channels = plan_.Channels(group);
     std::fill_n(partial, kFields * channels, 0.0);
     enum { kCenter, kRstd, kParameters };
@@ -38,7 +38,7 @@ class GradientReducer {
       return {s.mean, s.rstd};
     });
     BlockSums sums(plan_, group, scratch);
-    plan_.ForEachBlock(group, chunk, [&](const Block& block) {
+    plan_.ForEachBlock(group, chunk, source, [&](const Block& block) {
       const Tile<const T> dy = dy_.Read(block, scratch, Scratch::kDy);
       const Tile<const T> x = x_.Read(block, scratch, Scratch::kX);
       const auto take = [&](Precision precision) {
@@ -88,40 +88,30 @@ struct ChannelGradient {
   double mean_dy, center, slope, scale;
 };
 
-// Maps (dy, x) to dx; gradient(channel, GradientSums) gives the ChannelGradient.
+// The map of the training form; gradient(channel, GradientSums) gives the ChannelGradient.
 template <class T, class GradientAt>
-class GradientMapper {
- public:
-  GradientMapper(const Plan& plan, const Kernels<T>& kernels, const Operand<T>& dy, const Operand<T>& x,
-                 const Operand<T>& dx, StoreKind store, GradientAt gradient)
-      : plan_(plan), kernels_(KernelsFor(plan, kernels)), dy_(dy), x_(x), dx_(dx), store_(store), gradient_(gradient) {}
+struct GradientJob {
+  const Operand<T>&dy, &x;
+  GradientAt gradient;
 
-  void operator()(std::size_t group, std::size_t chunk, const double* sums, Scratch& scratch) const {
-    enum { kMeanDy, kCenter, kSlope, kScale, kParameters };
-    const std::size_t first = plan_.FirstChannel(group), channels = plan_.Channels(group);
-    ColumnParameters<T> p(plan_, group, kParameters, scratch, Scratch::kParameters);
-    p.Fill([&](std::size_t c) -> std::array<double, kParameters> {
-      const ChannelGradient g = gradient_(first + c, GradientSums{sums[c], sums[channels + c]});
-      const double low = LostByRounding<T>(g.center);
-      return {low == 0 ? g.mean_dy : g.mean_dy + low * g.slope, g.center, g.slope, g.scale};
-    });
-    plan_.ForEachBlock(group, chunk, [&](const Block& block) {
-      const GradientParameters<T> parameters = {p.At(kMeanDy, block), p.At(kCenter, block), p.At(kSlope, block),
-                                                p.At(kScale, block)};
-      const Tile<const T> dy = dy_.Read(block, scratch, Scratch::kDy);
-      const Tile<const T> x = x_.Read(block, scratch, Scratch::kX);
-      dx_.Write(block, scratch,
-                [&](Tile<T> dx, bool direct) { KernelFor(kernels_.gradient, store_, direct)(dy, x, parameters, dx); });
-    });
+  enum { kMeanDy, kCenter, kSlope, kScale, kFields };
+
+  std::array<double, kFields> Parameters(std::size_t channel, const double* sums, std::size_t c,
+                                         std::size_t channels) const {
+    const ChannelGradient g = gradient(channel, GradientSums{sums[c], sums[channels + c]});
+    const double low = LostByRounding<T>(g.center);
+    return {low == 0 ? g.mean_dy : g.mean_dy + low * g.slope, g.center, g.slope, g.scale};
   }
 
- private:
-  const Plan& plan_;
-  const WalkKernels<T>& kernels_;
-  const Operand<T>&dy_, &x_, &dx_;
-  StoreKind store_;
-  GradientAt gradient_;
+  void Run(const WalkKernels<T>& kernels, StoreKind store, const Block& block, const ColumnParameters<T>& p,
+           Scratch& scratch, Tile<T> out) const {
+    kernels.gradient[static_cast<std::size_t>(store)](
+        dy.Read(block, scratch, Scratch::kDy), x.Read(block, scratch, Scratch::kX),
+        {p.At(kMeanDy, block), p.At(kCenter, block), p.At(kSlope, block), p.At(kScale, block)}, out);
+  }
 };
+template <class T, class GradientAt>
+GradientJob(const Operand<T>&, const Operand<T>&, GradientAt) -> GradientJob<T, GradientAt>;
 
 void SetIfPresent(ChannelVector v, std::size_t channel, double value) {
   if (v) v.Set(channel, value);
@@ -150,9 +140,8 @@ void TrainBackward(const ArrayView& dy, const ArrayView& x, const ArrayView& dx,
     using T = decltype(zero);
     const Operand<T> dy_operand(dy, layout), x_operand(x, layout), dx_operand(dx, layout);
     const Plan plan(layout, x_operand);
-    const Kernels<T>& kernels = KernelsOf(table, zero);
     const std::size_t bytes = layout.Values() * sizeof(T);
-    const GradientReducer<T, decltype(stat)> reducer(plan, kernels, dy_operand, x_operand, TrainingPrecision<T>(layout),
+    const GradientReducer<T, decltype(stat)> reducer(plan, table, dy_operand, x_operand, TrainingPrecision<T>(layout),
                                                      stat);
     RunSweeps(
         plan, ThreadsFor(bytes, threads), kFields, reducer,
@@ -162,8 +151,7 @@ void TrainBackward(const ArrayView& dy, const ArrayView& x, const ArrayView& dx,
             out.dweight.Set(c, sums.dy_xhat);
           });
         },
-        GradientMapper<T, decltype(gradient)>(plan, kernels, dy_operand, x_operand, dx_operand, StoreFor(bytes),
-                                              gradient));
+        Mapper(plan, table, dx_operand, StoreFor(bytes), GradientJob{dy_operand, x_operand, gradient}));
   });
 }
 
@@ -180,9 +168,8 @@ void InferenceBackward(const ArrayView& dy, const ArrayView& x, const ArrayView&
     using T = decltype(zero);
     const Operand<T> dy_operand(dy, layout), x_operand(x, layout), dx_operand(dx, layout);
     const Plan plan(layout, x_operand);
-    const Kernels<T>& kernels = KernelsOf(table, zero);
     const std::size_t bytes = layout.Values() * sizeof(T);
-    const GradientReducer<T, decltype(stat)> reducer(plan, kernels, dy_operand, x_operand, TrainingPrecision<T>(layout),
+    const GradientReducer<T, decltype(stat)> reducer(plan, table, dy_operand, x_operand, TrainingPrecision<T>(layout),
                                                      stat);
     RunSweeps(
         plan, ThreadsFor(bytes, threads), kFields, reducer,
@@ -195,7 +182,7 @@ void InferenceBackward(const ArrayView& dy, const ArrayView& x, const ArrayView&
             out.dvar.Set(c, -0.5 * scale * rstd * sums.dy_xhat);
           });
         },
-        AffineMapper<T, decltype(affine)>(plan, kernels, dy_operand, dx_operand, StoreFor(bytes), affine));
+        Mapper(plan, table, dx_operand, StoreFor(bytes), AffineJob{dy_operand, affine}));
   });
 }
 

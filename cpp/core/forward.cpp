@@ -1,8 +1,8 @@
 #include <cmath>
 #include <limits>
 
-#include "core/affine.h"
 #include "core/batch_norm.h"
+#include "core/map.h"
 #include "core/moments.h"
 #include "dispatch/dispatch.h"
 
@@ -28,9 +28,7 @@ void MapAffine(const ArrayView& in, const ArrayView& out, std::size_t axis, int 
     const Operand<T> source(in, layout), target(out, layout);
     const Plan plan(layout, source);
     const std::size_t bytes = layout.Values() * sizeof(T);
-    const StoreKind store = StoreFor(bytes);
-    RunMap(plan, ThreadsFor(bytes, threads),
-           AffineMapper<T, AffineAt>(plan, KernelsOf(table, zero), source, target, store, affine));
+    RunMap(plan, ThreadsFor(bytes, threads), Mapper(plan, table, target, StoreFor(bytes), AffineJob{source, affine}));
   });
 }
 
@@ -50,7 +48,7 @@ void ChannelStatistics(const ArrayView& x, std::size_t axis, int threads, double
     const Plan plan(layout, source);
     RunSweeps(
         plan, ThreadsFor(layout.Values() * sizeof(T), threads), Moments::kFields,
-        MomentReducer<T>(plan, KernelsOf(table, zero), source, Precision::kWide),
+        MomentReducer<T>(plan, table, source, Precision::kWide),
         [&](std::size_t group, double* partials) {
           const Moments total = MergeChunks(plan, group, partials);
           const std::size_t first = plan.FirstChannel(group);
@@ -59,7 +57,7 @@ void ChannelStatistics(const ArrayView& x, std::size_t axis, int threads, double
             m2[first + c] = total.m2[c];
           }
         },
-        [](std::size_t, std::size_t, const double*, Scratch&) {});
+        [](std::size_t, std::size_t, Source, const double*, Scratch&) {});
   });
 }
 
@@ -81,10 +79,9 @@ void TrainForward(const ArrayView& x, const ArrayView& y, std::size_t axis, cons
     const Operand<T> source(x, layout), target(y, layout);
     const Plan plan(layout, source);
     const std::size_t bytes = layout.Values() * sizeof(T);
-    const StoreKind store = StoreFor(bytes);
     RunSweeps(
         plan, ThreadsFor(bytes, threads), Moments::kFields,
-        MomentReducer<T>(plan, KernelsOf(table, zero), source, TrainingPrecision<T>(layout)),
+        MomentReducer<T>(plan, table, source, TrainingPrecision<T>(layout)),
         [&](std::size_t group, double* partials) {
           const Moments total = MergeChunks(plan, group, partials);
           const std::size_t first = plan.FirstChannel(group);
@@ -96,7 +93,7 @@ void TrainForward(const ArrayView& x, const ArrayView& y, std::size_t axis, cons
             if (running) running->Update(c, count, mean[c], total.m2[i]);
           }
         },
-        AffineMapper<T, decltype(affine_at)>(plan, KernelsOf(table, zero), source, target, store, affine_at));
+        Mapper(plan, table, target, StoreFor(bytes), AffineJob{source, affine_at}));
   });
 }
 

@@ -11,7 +11,8 @@ namespace batchnorm {
 double MoveBytes(MoveKind kind, StoreKind store, const void* a_bytes, const void* b_bytes, void* out_bytes,
                  std::size_t bytes, int threads) {
   constexpr std::size_t kPart = std::size_t{1} << 18;  // floats: 1 MB, so that workers balance
-  const MoveKernels& kernels = ActiveKernels().move;
+  const KernelTable& table = ActiveKernels();
+  const MoveKernels& kernels = table.move;
   const std::size_t n = bytes / sizeof(float), s = static_cast<std::size_t>(store);
   const auto* a = static_cast<const float*>(a_bytes);
   const auto* b = static_cast<const float*>(b_bytes);
@@ -34,6 +35,7 @@ double MoveBytes(MoveKind kind, StoreKind store, const void* a_bytes, const void
         kernels.read2write1[s](a + i, b + i, out + i, length);
         break;
     }
+    table.fence();
     total = sum;  // any part's sum shows that the reading took place
   });
   return static_cast<double>(total);

@@ -17,8 +17,9 @@ constexpr std::size_t kShortRun = 32;             // shorter runs are gathered: 
 constexpr std::size_t kTasks = 256;               // enough for 64 threads to balance
 constexpr std::size_t kMostChunks = 128;
 constexpr std::size_t kChunkElements = 65536;
-constexpr std::size_t kGroupElements = 16384;  // small channels are taken together
-constexpr std::size_t kPartialBytes = 24;      // of one channel in one chunk
+constexpr std::size_t kGroupElements = 16384;               // small channels are taken together
+constexpr std::size_t kCachedBytes = std::size_t{1} << 20;  // of one array in the L2 of a core, beside another
+constexpr std::size_t kPartialBytes = 24;                   // of one channel in one chunk
 
 std::size_t CeilDiv(std::size_t a, std::size_t b) { return (a + b - 1) / b; }
 std::size_t RoundUp(std::size_t a, std::size_t multiple) { return CeilDiv(a, multiple) * multiple; }
@@ -75,6 +76,9 @@ Plan::Plan(const Layout& layout, const Operand<T>& x)
   chunks_ = std::min({CeilDiv(kTasks, groups_), kMostChunks, units, most_memory / (channels_ * kPartialBytes),
                       values * group_channels_ / kChunkElements});
   chunks_ = std::max<std::size_t>(1, chunks_);
+  const auto source_of = [](std::size_t bytes) { return bytes > kCachedBytes ? Source::kMemory : Source::kCache; };
+  source_ = source_of(values * channels_ * sizeof(T));
+  group_source_ = source_of(values * group_channels_ * sizeof(T));
   chunk_units_ = units / chunks_;
   longer_chunks_ = units % chunks_;
 }

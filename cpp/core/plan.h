@@ -32,9 +32,13 @@ class Plan {
   // Values per channel in a chunk.
   std::size_t Values(std::size_t chunk) const;
 
+  // Where the values of a group lie when they are read: at first, and again right after.
+  Source first_source() const { return source_; }
+  Source second_source() const { return group_source_; }
+
   // Calls body(block) for the blocks of a chunk, in order of position.
   template <class Body>
-  void ForEachBlock(std::size_t group, std::size_t chunk, Body body) const;
+  void ForEachBlock(std::size_t group, std::size_t chunk, Source source, Body body) const;
 
  private:
   std::size_t Unit(std::size_t chunk) const { return chunk_units_ * chunk + std::min(chunk, longer_chunks_); }
@@ -42,7 +46,7 @@ class Plan {
     return std::min(positions_, unit / pieces_ * run_ + std::min(run_, unit % pieces_ * piece_));
   }
   template <class Body>
-  void EmitBlock(std::size_t group, std::size_t first, std::size_t end, Body body) const;
+  void EmitBlock(std::size_t group, std::size_t first, std::size_t end, Source source, Body body) const;
 
   Walk walk_;
   std::size_t positions_, channels_, inner_;
@@ -53,31 +57,32 @@ class Plan {
   std::size_t tile_runs_ = 1;   // runs in one tile (kPlanar, where a run is one piece)
   std::size_t runs_at_one_stride_ = 1;
   std::size_t chunks_, chunk_units_, longer_chunks_;  // the first longer_chunks_ have one unit more
+  Source source_, group_source_;
 };
 
 template <class Body>
-void Plan::ForEachBlock(std::size_t group, std::size_t chunk, Body body) const {
+void Plan::ForEachBlock(std::size_t group, std::size_t chunk, Source source, Body body) const {
   const std::size_t end = Unit(chunk + 1);
   for (std::size_t unit = Unit(chunk); unit < end;) {
     std::size_t next = unit + 1;
     if (tile_runs_ > 1)
       next = unit + std::min({tile_runs_, end - unit, runs_at_one_stride_ - unit % runs_at_one_stride_});
-    EmitBlock(group, Position(unit), Position(next), body);
+    EmitBlock(group, Position(unit), Position(next), source, body);
     unit = next;
   }
 }
 
 template <class Body>
-void Plan::EmitBlock(std::size_t group, std::size_t first, std::size_t end, Body body) const {
+void Plan::EmitBlock(std::size_t group, std::size_t first, std::size_t end, Source source, Body body) const {
   const std::size_t channel = FirstChannel(group), channels = Channels(group), n = end - first;
   if (walk_ == Walk::kPlanar) {
     const std::size_t cols = std::min(n, run_);
-    for (std::size_t c = channel; c < channel + channels; ++c) body(Block{first, n, c, 1, n / cols, cols});
+    for (std::size_t c = channel; c < channel + channels; ++c) body(Block{first, n, c, 1, n / cols, cols, source});
     return;
   }
   const std::size_t cols = channels * inner_, rows = n / repeat_, rest = n % repeat_;
-  if (rows > 0) body(Block{first, n - rest, channel, channels, rows, repeat_ * cols});
-  if (rest > 0) body(Block{end - rest, rest, channel, channels, 1, rest * cols});
+  if (rows > 0) body(Block{first, n - rest, channel, channels, rows, repeat_ * cols, source});
+  if (rest > 0) body(Block{end - rest, rest, channel, channels, 1, rest * cols, source});
 }
 
 // The lanes of a training call's sums. Narrow ones are up to twice as fast in cache; their roundings average out, but

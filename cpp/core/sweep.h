@@ -14,9 +14,10 @@
 namespace batchnorm {
 
 // Calls, on some thread each,
-//     reduce(group, chunk, partial, scratch)   for every chunk; partial takes `fields` float64 per channel of the group
-//     finish(group, partials)                  then; the chunks' partials of the group, one after the other
-//     map(group, chunk, partials, scratch)     then, for every chunk, with what finish left in the partials
+//     reduce(group, chunk, source, partial, scratch)   for every chunk; partial takes `fields` float64 per channel of
+//     the group finish(group, partials)                          then; the chunks' partials of the group, one after the
+//     other map(group, chunk, source, partials, scratch)     then, for every chunk, with what finish left in the
+//     partials
 // Group by group where there are groups for every thread: what the reduction read may then still be in cache when the
 // map reads it again. Otherwise step by step, every step over all chunks.
 template <class Reduce, class Finish, class Map>
@@ -26,9 +27,10 @@ void RunSweeps(const Plan& plan, int threads, std::size_t fields, Reduce reduce,
     ParallelFor(groups, threads, [&](std::size_t group, Scratch& scratch) {
       const std::size_t size = fields * plan.Channels(group);
       double* partials = scratch.Get<double>(Scratch::kPartials, size * chunks);
-      for (std::size_t k = 0; k < chunks; ++k) reduce(group, k, partials + k * size, scratch);
+      for (std::size_t k = 0; k < chunks; ++k) reduce(group, k, plan.first_source(), partials + k * size, scratch);
       finish(group, partials);
-      for (std::size_t k = 0; k < chunks; ++k) map(group, k, partials, scratch);
+      for (std::size_t k = chunks; k-- > 0;)
+        map(group, k, plan.second_source(), partials, scratch);  // what was read last is still in cache
     });
     return;
   }
@@ -38,12 +40,12 @@ void RunSweeps(const Plan& plan, int threads, std::size_t fields, Reduce reduce,
   };
   ParallelFor(groups * chunks, threads, [&](std::size_t task, Scratch& scratch) {
     const std::size_t group = task / chunks, k = task % chunks;
-    reduce(group, k, partials_of(group) + k * fields * plan.Channels(group), scratch);
+    reduce(group, k, plan.first_source(), partials_of(group) + k * fields * plan.Channels(group), scratch);
   });
   ParallelFor(groups, threads, [&](std::size_t group, Scratch&) { finish(group, partials_of(group)); });
   ParallelFor(groups * chunks, threads, [&](std::size_t task, Scratch& scratch) {
     const std::size_t group = task / chunks;
-    map(group, task % chunks, partials_of(group), scratch);
+    map(group, task % chunks, plan.first_source(), partials_of(group), scratch);
   });
 }
 
@@ -51,8 +53,9 @@ void RunSweeps(const Plan& plan, int threads, std::size_t fields, Reduce reduce,
 template <class Map>
 void RunMap(const Plan& plan, int threads, Map map) {
   const std::size_t chunks = plan.chunks();
-  ParallelFor(plan.groups() * chunks, threads,
-              [&](std::size_t task, Scratch& scratch) { map(task / chunks, task % chunks, nullptr, scratch); });
+  ParallelFor(plan.groups() * chunks, threads, [&](std::size_t task, Scratch& scratch) {
+    map(task / chunks, task % chunks, plan.first_source(), nullptr, scratch);
+  });
 }
 
 // `value` in T. One beyond T's range becomes T's largest, so that 0 times it is still 0: a constant channel and a tiny
@@ -75,7 +78,8 @@ class ColumnParameters {
         inner_(plan.inner()),
         columns_(plan.Columns(channels_)),
         fields_(fields),
-        data_(scratch.Get<T>(slot, fields * columns_)) {}
+        stride_(columns_ + kWrap),
+        data_(scratch.Get<T>(slot, fields * stride_)) {}
 
   // values(c), an array of all fields, for the group's channels, c counted from its first.
   template <class Values>
@@ -85,23 +89,24 @@ class ColumnParameters {
       T* columns = data_ + c * inner_;
       for (const double value : values(c)) {
         std::fill_n(columns, inner_, Saturate<T>(value));
-        columns += columns_;
+        columns += stride_;
       }
     }
-    for (T* columns = data_; columns < data_ + fields_ * columns_; columns += columns_) {
-      for (std::size_t j = once; j < columns_; ++j) columns[j] = columns[j - once];
+    if (planar_) return;
+    for (T* columns = data_; columns < data_ + fields_ * stride_; columns += stride_) {
+      for (std::size_t j = once; j < stride_; ++j) columns[j] = columns[j - once];
     }
   }
 
   // As the kernel of this block reads them.
   T* At(std::size_t field, const Block& block) const {
-    return data_ + field * columns_ + (planar_ ? block.channel - first_ : 0);
+    return data_ + field * stride_ + (planar_ ? block.channel - first_ : 0);
   }
 
  private:
   std::size_t first_, channels_;
   bool planar_;
-  std::size_t inner_, columns_, fields_;
+  std::size_t inner_, columns_, fields_, stride_;
   T* data_;
 };
 
@@ -166,15 +171,9 @@ void TakeInRange(Precision precision, std::size_t n, Scratch& scratch, Take take
   }
 }
 
-// The kernel that stores as the call wants; into scratch memory, which is read back at once, plainly.
-template <class Kernel>
-Kernel KernelFor(const Kernel (&kernels)[kStoreKinds], StoreKind store, bool direct) {
-  return kernels[static_cast<std::size_t>(direct ? store : StoreKind::kPlain)];
-}
-
 template <class T>
-const WalkKernels<T>& KernelsFor(const Plan& plan, const Kernels<T>& kernels) {
-  return kernels.walk[static_cast<std::size_t>(plan.walk())];
+const WalkKernels<T>& KernelsFor(const Plan& plan, const KernelTable& table) {
+  return KernelsOf(table, T{}).walk[static_cast<std::size_t>(plan.walk())];
 }
 
 }  // namespace batchnorm

@@ -185,16 +185,17 @@ bool Operand<T>::Direct(const Block& block, Tile<T>* tile) const {
     } else if (!DensePositions() || block.channels * inner_ != row_elements_) {
       return false;
     }
-  } else if (!within) {
+  } else if (start == 0 && block.cols == run && positions_.size() > 1) {
     // Whole runs, one per row, at one stride.
-    if (start != 0 || block.cols != run || positions_.size() < 2) return false;
     const Axis& outer = positions_[positions_.size() - 2];
     if (block.first / run % outer.extent + block.rows > outer.extent) return false;
     stride = outer.stride / kItem;
+  } else if (!within) {
+    return false;
   }
   WalkAxes(positions_, data_, block.first, 1, [&](char* p, std::ptrdiff_t, std::size_t) {
     p += static_cast<std::ptrdiff_t>(block.channel) * channel_stride_;
-    *tile = {reinterpret_cast<T*>(p), block.rows, block.cols, stride};
+    *tile = {reinterpret_cast<T*>(p), block.rows, block.cols, stride, block.source};
   });
   return true;
 }
@@ -234,7 +235,7 @@ Tile<const T> Operand<T>::Read(const Block& block, Scratch& scratch, Scratch::Sl
       to += n;
     });
   }
-  return {tile.data, tile.rows, tile.cols, tile.stride};
+  return {tile.data, tile.rows, tile.cols, tile.stride, tile.source};
 }
 
 template <class T>

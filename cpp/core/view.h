@@ -48,6 +48,7 @@ struct Block {
   std::size_t channels;
   std::size_t rows;
   std::size_t cols;
+  Source source;  // of its elements, where a kernel reads them directly
 };
 
 template <class T>

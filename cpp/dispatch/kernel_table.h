@@ -6,6 +6,10 @@
 
 namespace batchnorm {
 
+// Where the values that a kernel reads lie. Those in memory are asked for ahead (Note [Prefetch] in access-inl.h); in
+// cache that would take longer than it saves.
+enum class Source { kCache, kMemory };
+
 // rows x cols elements: each row a contiguous run, `stride` elements (of any sign) from one row to the next.
 template <class T>
 struct Tile {
@@ -13,9 +17,13 @@ struct Tile {
   std::size_t rows;
   std::size_t cols;
   std::ptrdiff_t stride;
+  Source source = Source::kCache;
 };
 
-// y = (x - center) * scale + shift. One value each when planar, one per column when walking rows.
+// Parameters per column begin anew after their end, for so many columns (Note [Straddling rows] in map-inl.h).
+constexpr std::size_t kWrap = 16;
+
+// y = (x - center) * scale + shift. One value each when planar, one per column (and kWrap) when walking rows.
 template <class T>
 struct AffineParameters {
   const T* center;
@@ -23,14 +31,14 @@ struct AffineParameters {
   const T* shift;
 };
 
-// xhat = (x - center) * rstd. As above.
+// xhat = (x - center) * rstd. As above, without a wrap.
 template <class T>
 struct NormalizedParameters {
   const T* center;
   const T* rstd;
 };
 
-// dx = ((dy - mean_dy) + (x - center) * slope) * scale. As above.
+// dx = ((dy - mean_dy) + (x - center) * slope) * scale. As AffineParameters.
 template <class T>
 struct GradientParameters {
   const T* mean_dy;
@@ -82,6 +90,7 @@ struct KernelTable {
   Kernels<float> f32;
   Kernels<double> f64;
   MoveKernels move;
+  void (*fence)();  // after streaming stores, before anything that tells others that they took place
 };
 
 }  // namespace batchnorm

@@ -7,7 +7,7 @@
 namespace batchnorm::BATCHNORM_ISA {
 namespace {
 
-// u = dy, v = (x - center) * rstd
+// u = a = dy, b = (x - center) * rstd
 template <Walk W, class T, class Acc>
 struct GradientTerm {
   Tile<const T> dy, x;
@@ -16,7 +16,13 @@ struct GradientTerm {
   BATCHNORM_INLINE Term<Acc> operator()(std::size_t r, std::size_t j, Lanes lanes) const {
     const Vec<Acc> c = center.At(j, lanes);
     const Vec<Acc> d = LoadAs<Acc>(Row(x, r) + j, lanes, c) - c;
-    return {LoadAs<Acc>(Row(dy, r) + j, lanes, Vec<Acc>{}), d * rstd.At(j, lanes)};
+    const T* e = Row(dy, r) + j;
+    return {LoadExact<Acc>(e, lanes), LoadAs<Acc>(e, lanes, Vec<Acc>{}), d * rstd.At(j, lanes)};
+  }
+  BATCHNORM_INLINE Source source() const { return x.source; }
+  BATCHNORM_INLINE void Prefetch(std::size_t r, std::size_t j) const {
+    PrefetchAt(dy, r, j);
+    PrefetchAt(x, r, j);
   }
 };
 
@@ -25,7 +31,7 @@ struct GradientTerm {
 template <Walk W, class T, class Acc>
 void GradientSums(Tile<const T> dy, Tile<const T> x, NormalizedParameters<T> p, double* sum_dy, double* sum_dy_xhat) {
   using P = Parameter<W, T, Acc>;
-  Reduce<W, Acc>(dy.rows, dy.cols, GradientTerm<W, T, Acc>{dy, x, P(p.center), P(p.rstd)}, sum_dy, sum_dy_xhat);
+  Reduce<W, T, Acc>(dy.rows, dy.cols, GradientTerm<W, T, Acc>{dy, x, P(p.center), P(p.rstd)}, sum_dy, sum_dy_xhat);
 }
 
 // dx = ((dy - mean_dy) + (x - center) * slope) * scale
@@ -38,6 +44,12 @@ struct GradientMap {
     const Vec<T> e = LoadAs<T>(Row(dy, r) + j, lanes, Vec<T>{}) - mean_dy.At(j, lanes);
     const Vec<T> d = LoadAs<T>(Row(x, r) + j, lanes, Vec<T>{}) - center.At(j, lanes);
     return MulAdd(d, slope.At(j, lanes), e) * scale.At(j, lanes);
+  }
+  BATCHNORM_INLINE Source source() const { return x.source; }
+  BATCHNORM_INLINE bool Touching() const { return RowsTouch(dy) && RowsTouch(x); }
+  BATCHNORM_INLINE void Prefetch(std::size_t r, std::size_t j) const {
+    PrefetchAt(dy, r, j);
+    PrefetchAt(x, r, j);
   }
 };
 

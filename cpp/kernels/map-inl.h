@@ -13,30 +13,56 @@ BATCHNORM_INLINE std::size_t ToAlignment(const T* p) {
   return (kBytes - reinterpret_cast<std::uintptr_t>(p) % kBytes) % kBytes / sizeof(T);
 }
 
-// y[r, j] = map(r, j). A value doesn't depend on where it lies: head, body and tail are the same operations.
+template <StoreKind S, class T, class V>
+BATCHNORM_INLINE void StoreWhole(V v, T* p) {
+  if constexpr (S == StoreKind::kStream) {
+    Stream(v, p);
+  } else {
+    Store(v, p, All{});
+  }
+}
+
+// y[r, j .. end) = map, the last place being the tile's or the row's last.
+template <StoreKind S, class T, class MapAt>
+BATCHNORM_INLINE std::size_t MapRow(T* row, std::size_t r, std::size_t j, std::size_t end, const Ahead<T>& ahead,
+                                    const MapAt& map) {
+  constexpr std::size_t kStep = 4 * kLanes<T>;  // a cache line or more
+  for (; j + kStep <= end; j += kStep) {
+    ahead.template Prefetch<kStep>(map, r, j);
+    for (std::size_t k = 0; k < kStep; k += kLanes<T>) StoreWhole<S>(map(r, j + k, All{}), row + j + k);
+  }
+  for (; j + kLanes<T> <= end; j += kLanes<T>) StoreWhole<S>(map(r, j, All{}), row + j);
+  return j;
+}
+
+// y[r, j] = map(r, j). A value doesn't depend on where it lies: head, body and tail are the same operations. Streaming
+// stores are in order with what follows after a StreamFence, which is left to the caller: one per task, not per tile.
+//
+// Note [Straddling rows]: a line that is streamed in part and stored in part costs more than ten whole ones. Where rows
+// touch, vectors are therefore aligned once, and the last one of a row may reach into the next; parameters per column
+// begin anew after their end (kWrap) for it.
 template <StoreKind S, class T, class MapAt>
 BATCHNORM_INLINE void Map(Tile<T> y, MapAt map) {
+  const Ahead<T> ahead(map.source(), y.cols);
+  const bool straddle = S == StoreKind::kStream && map.Touching() && RowsTouch(y) && y.cols >= kLanes<T>;
+  std::size_t j = 0;
   for (std::size_t r = 0; r < y.rows; ++r) {
     T* row = Row(y, r);
-    std::size_t j = 0;
-    if constexpr (S == StoreKind::kStream) {
+    if (S == StoreKind::kStream && j == 0) {
       const std::size_t head = ToAlignment(row);
       if (0 < head && head <= y.cols) {
         Store(map(r, j, First{head}), row, First{head});
         j = head;
       }
     }
-    for (; j + kLanes<T> <= y.cols; j += kLanes<T>) {
-      const Vec<T> v = map(r, j, All{});
-      if constexpr (S == StoreKind::kStream) {
-        Stream(v, row + j);
-      } else {
-        Store(v, row + j, All{});
-      }
+    if (straddle && r + 1 < y.rows) {
+      j = MapRow<S>(row, r, j, y.cols + kLanes<T> - 1, ahead, map) - y.cols;
+    } else {
+      j = MapRow<S>(row, r, j, y.cols, ahead, map);
+      if (j < y.cols) Store(map(r, j, First{y.cols - j}), row + j, First{y.cols - j});
+      j = 0;
     }
-    if (j < y.cols) Store(map(r, j, First{y.cols - j}), row + j, First{y.cols - j});
   }
-  if constexpr (S == StoreKind::kStream) StreamFence();
 }
 
 }  // namespace

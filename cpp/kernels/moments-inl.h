@@ -6,7 +6,12 @@
 namespace batchnorm::BATCHNORM_ISA {
 namespace {
 
-// u = v = x - pivot
+// Whether the sum of x - pivot is one of x, from which the pivots are taken in the end: exact lanes take x as it lies
+// in memory, and a product of a count and a pivot is exact.
+template <class Acc>
+constexpr bool kPivotLast = sizeof(Acc) < sizeof(double);
+
+// u = a = b = x - pivot, but u = x where the pivot comes last.
 template <Walk W, class T, class Acc>
 struct MomentTerm {
   Tile<const T> x;
@@ -15,14 +20,25 @@ struct MomentTerm {
   BATCHNORM_INLINE Term<Acc> operator()(std::size_t r, std::size_t j, Lanes lanes) const {
     const Vec<Acc> p = pivot.At(j, lanes);
     const Vec<Acc> d = LoadAs<Acc>(Row(x, r) + j, lanes, p) - p;
-    return {d, d};
+    if constexpr (kPivotLast<Acc>) {
+      return {LoadExact<Acc>(Row(x, r) + j, lanes), d, d};
+    } else {
+      return {d, d, d};
+    }
   }
+  BATCHNORM_INLINE Source source() const { return x.source; }
+  BATCHNORM_INLINE void Prefetch(std::size_t r, std::size_t j) const { PrefetchAt(x, r, j); }
 };
 
 // sum = sum of (x - pivot), sum2 = sum of (x - pivot)^2, in lanes of Acc.
 template <Walk W, class T, class Acc>
 void Moments(Tile<const T> x, const T* pivot, double* sum, double* sum2) {
-  Reduce<W, Acc>(x.rows, x.cols, MomentTerm<W, T, Acc>{x, Parameter<W, T, Acc>(pivot)}, sum, sum2);
+  Reduce<W, T, Acc>(x.rows, x.cols, MomentTerm<W, T, Acc>{x, Parameter<W, T, Acc>(pivot)}, sum, sum2);
+  if constexpr (kPivotLast<Acc>) {
+    const std::size_t sums = W == Walk::kPlanar ? 1 : x.cols;
+    const double values = static_cast<double>(x.rows * x.cols / sums);
+    for (std::size_t j = 0; j < sums; ++j) sum[j] -= values * static_cast<double>(pivot[j]);
+  }
 }
 
 }  // namespace

@@ -6,43 +6,67 @@
 namespace batchnorm::BATCHNORM_ISA {
 namespace {
 
+struct Copied {
+  Tile<const float> a;
+  template <class Lanes>
+  BATCHNORM_INLINE F32 operator()(std::size_t r, std::size_t j, Lanes lanes) const {
+    return LoadAs<float>(Row(a, r) + j, lanes, F32{});
+  }
+  BATCHNORM_INLINE Source source() const { return a.source; }
+  BATCHNORM_INLINE bool Touching() const { return false; }
+  BATCHNORM_INLINE void Prefetch(std::size_t r, std::size_t j) const { PrefetchAt(a, r, j); }
+};
+
+struct Added {
+  Copied a, b;
+  template <class Lanes>
+  BATCHNORM_INLINE F32 operator()(std::size_t r, std::size_t j, Lanes lanes) const {
+    return a(r, j, lanes) + b(r, j, lanes);
+  }
+  BATCHNORM_INLINE Source source() const { return a.source(); }
+  BATCHNORM_INLINE bool Touching() const { return false; }
+  BATCHNORM_INLINE void Prefetch(std::size_t r, std::size_t j) const {
+    a.Prefetch(r, j);
+    b.Prefetch(r, j);
+  }
+};
+
+// n floats as one row.
+template <class T>
+BATCHNORM_INLINE Tile<T> Line(T* p, std::size_t n) {
+  return {p, 1, n, static_cast<std::ptrdiff_t>(n), Source::kMemory};
+}
+
 // The sum of what `at` gives, in eight chains so that reading is all that takes time.
 template <class At>
 BATCHNORM_INLINE float Drain(std::size_t n, At at) {
   constexpr std::size_t kChains = 8;
   constexpr std::size_t kStep = kChains * kLanes<float>;
+  const Ahead<float> ahead(at.source(), n);
   F32 s[kChains] = {};
   std::size_t i = 0;
   for (; i + kStep <= n; i += kStep) {
-    for (std::size_t k = 0; k < kChains; ++k) s[k] += at(i + k * kLanes<float>, All{});
+    ahead.template Prefetch<kStep>(at, 0, i);
+    for (std::size_t k = 0; k < kChains; ++k) s[k] += at(0, i + k * kLanes<float>, All{});
   }
-  for (; i + kLanes<float> <= n; i += kLanes<float>) s[0] += at(i, All{});
-  if (i < n) s[0] += at(i, First{n - i});
+  for (; i + kLanes<float> <= n; i += kLanes<float>) s[0] += at(0, i, All{});
+  if (i < n) s[0] += at(0, i, First{n - i});
   for (std::size_t k = 1; k < kChains; ++k) s[0] += s[k];
   return ReduceSum<float>(s[0]);
 }
 
-float Read1(const float* a, std::size_t n) {
-  return Drain(n, [=](std::size_t i, auto lanes) { return LoadAs<float>(a + i, lanes, F32{}); });
-}
+float Read1(const float* a, std::size_t n) { return Drain(n, Copied{Line(a, n)}); }
 
-float Read2(const float* a, const float* b, std::size_t n) {
-  return Drain(n, [=](std::size_t i, auto lanes) {
-    return LoadAs<float>(a + i, lanes, F32{}) + LoadAs<float>(b + i, lanes, F32{});
-  });
-}
+float Read2(const float* a, const float* b, std::size_t n) { return Drain(n, Added{{Line(a, n)}, {Line(b, n)}}); }
 
 template <StoreKind S>
 void Copy(const float* a, float* out, std::size_t n) {
-  Map<S>(Tile<float>{out, 1, n, 0},
-         [=](std::size_t, std::size_t j, auto lanes) { return LoadAs<float>(a + j, lanes, F32{}); });
+  Map<S>(Line(out, n), Copied{Line(a, n)});
 }
 
 template <StoreKind S>
 void Read2Write1(const float* a, const float* b, float* out, std::size_t n) {
-  Map<S>(Tile<float>{out, 1, n, 0}, [=](std::size_t, std::size_t j, auto lanes) {
-    return LoadAs<float>(a + j, lanes, F32{}) + LoadAs<float>(b + j, lanes, F32{});
-  });
+  Map<S>(Line(out, n), Added{{Line(a, n)}, {Line(b, n)}});
 }
 
 }  // namespace

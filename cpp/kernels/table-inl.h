@@ -39,6 +39,7 @@ constexpr MoveKernels MoveTable() {
 #define BATCHNORM_STRING(x) BATCHNORM_STRING_(x)
 
 extern const KernelTable kTable;
-const KernelTable kTable = {BATCHNORM_STRING(BATCHNORM_ISA), TypeTable<float>(), TypeTable<double>(), MoveTable()};
+const KernelTable kTable = {BATCHNORM_STRING(BATCHNORM_ISA), TypeTable<float>(), TypeTable<double>(), MoveTable(),
+                            &StreamFence};
 
 }  // namespace batchnorm::BATCHNORM_ISA

@@ -66,6 +66,7 @@ template <class T>
 Vec<T> MulAdd(Vec<T> a, Vec<T> b, Vec<T> c) {
   return a * b + c;
 }
+inline void Prefetch(std::uintptr_t) {}
 template <class T, class V>
 T ReduceSum(V v) {
   return v.value;

@@ -24,7 +24,9 @@ BATCHNORM_INLINE F64 PromoteLowerTo(F32 v) { return _mm_cvtps_pd(v); }
 BATCHNORM_INLINE F64 PromoteUpperTo(F32 v) { return _mm_cvtps_pd(_mm_movehl_ps(v, v)); }
 
 // Lanes<double> values, as float64.
-BATCHNORM_INLINE F64 LoadPromoted(const float* p, All) { return F64{p[0], p[1]}; }
+BATCHNORM_INLINE F64 LoadPromoted(const float* p, All) {
+  return _mm_cvtps_pd(_mm_castsi128_ps(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+}
 BATCHNORM_INLINE F64 LoadPromoted(const float* p, First, F64 fill) { return F64{p[0], fill[1]}; }
 
 }  // namespace

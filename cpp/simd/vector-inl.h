@@ -44,6 +44,11 @@ BATCHNORM_INLINE Vec<T> Load(const T* p, All) {
 BATCHNORM_INLINE void Store(F32 v, float* p, All) { __builtin_memcpy(p, &v, sizeof v); }
 BATCHNORM_INLINE void Store(F64 v, double* p, All) { __builtin_memcpy(p, &v, sizeof v); }
 
+// Asks for the cache line of an address, which need not be one that can be read, into L2.
+BATCHNORM_INLINE void Prefetch(std::uintptr_t address) {
+  __builtin_prefetch(reinterpret_cast<const void*>(address), /*write=*/0, /*locality=*/2);
+}
+
 template <class T, class V>
 BATCHNORM_INLINE T ReduceSum(V v) {
   T total = v[0];

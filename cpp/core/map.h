@@ -1,0 +1,69 @@
+// The second half of every job: an array written block by block, from arrays read and parameters per channel.
+#pragma once
+
+#include "core/sweep.h"
+
+namespace batchnorm {
+
+// How a job's map differs from another's:
+//     Job::kFields                                       parameters that its kernel takes
+//     job.Parameters(channel, sums, c, channels)         their values; sums are the group's, c counts from its first
+//     job.Run(kernels, store, block, columns, scratch, out)   calls the kernel
+template <class T, class Job>
+class Mapper {
+ public:
+  Mapper(const Plan& plan, const KernelTable& table, const Operand<T>& out, StoreKind store, Job job)
+      : plan_(plan), table_(table), kernels_(KernelsFor<T>(plan, table)), out_(out), store_(store), job_(job) {}
+
+  void operator()(std::size_t group, std::size_t chunk, Source source, const double* sums, Scratch& scratch) const {
+    const std::size_t first = plan_.FirstChannel(group), channels = plan_.Channels(group);
+    ColumnParameters<T> columns(plan_, group, Job::kFields, scratch, Scratch::kParameters);
+    columns.Fill([&](std::size_t c) { return job_.Parameters(first + c, sums, c, channels); });
+    plan_.ForEachBlock(group, chunk, source, [&](const Block& block) {
+      out_.Write(block, scratch, [&](Tile<T> out, bool direct) {
+        // Scratch memory is read back at once.
+        job_.Run(kernels_, direct ? store_ : StoreKind::kPlain, block, columns, scratch, out);
+      });
+    });
+    if (store_ == StoreKind::kStream) table_.fence();
+  }
+
+ private:
+  const Plan& plan_;
+  const KernelTable& table_;
+  const WalkKernels<T>& kernels_;
+  const Operand<T>& out_;
+  StoreKind store_;
+  Job job_;
+};
+
+// out = (in - center) * scale + shift
+struct ChannelAffine {
+  double center, scale, shift;
+};
+
+// The map that every forward job ends with, and the inference form of backward; affine(channel) gives the
+// ChannelAffine.
+template <class T, class AffineAt>
+struct AffineJob {
+  const Operand<T>& in;
+  AffineAt affine;
+
+  enum { kCenter, kScale, kShift, kFields };
+
+  std::array<double, kFields> Parameters(std::size_t channel, const double*, std::size_t, std::size_t) const {
+    const ChannelAffine a = affine(channel);
+    const double low = LostByRounding<T>(a.center);
+    return {a.center, a.scale, low == 0 ? a.shift : a.shift - low * a.scale};
+  }
+
+  void Run(const WalkKernels<T>& kernels, StoreKind store, const Block& block, const ColumnParameters<T>& p,
+           Scratch& scratch, Tile<T> out) const {
+    kernels.affine[static_cast<std::size_t>(store)](
+        in.Read(block, scratch, Scratch::kX), {p.At(kCenter, block), p.At(kScale, block), p.At(kShift, block)}, out);
+  }
+};
+template <class T, class AffineAt>
+AffineJob(const Operand<T>&, AffineAt) -> AffineJob<T, AffineAt>;
+
+}  // namespace batchnorm
