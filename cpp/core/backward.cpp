@@ -28,7 +28,7 @@ class GradientReducer {
                   Precision precision, StatAt stat)
       : plan_(plan), kernels_(KernelsFor<T>(plan, table)), dy_(dy), x_(x), precision_(precision), stat_(stat) {}
 
-  void operator()(std::size_t group, std::size_t chunk, Source source, double* partial, Scratch& scratch) const {
+  void operator()(std::size_t group, std::size_t chunk, const Sweep& sweep, double* partial, Scratch& scratch) const {
     const std::size_t first = plan_.FirstChannel(group), channels = plan_.Channels(group);
     std::fill_n(partial, kFields * channels, 0.0);
     enum { kCenter, kRstd, kParameters };
@@ -38,7 +38,7 @@ class GradientReducer {
       return {s.mean, s.rstd};
     });
     BlockSums sums(plan_, group, scratch);
-    plan_.ForEachBlock(group, chunk, source, [&](const Block& block) {
+    plan_.ForEachBlock(group, chunk, sweep, [&](const Block& block) {
       const Tile<const T> dy = dy_.Read(block, scratch, Scratch::kDy);
       const Tile<const T> x = x_.Read(block, scratch, Scratch::kX);
       const auto take = [&](Precision precision) {

@@ -57,7 +57,7 @@ void ChannelStatistics(const ArrayView& x, std::size_t axis, int threads, double
             m2[first + c] = total.m2[c];
           }
         },
-        [](std::size_t, std::size_t, Source, const double*, Scratch&) {});
+        [](std::size_t, std::size_t, const Sweep&, const double*, Scratch&) {});
   });
 }
 

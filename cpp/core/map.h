@@ -15,11 +15,12 @@ class Mapper {
   Mapper(const Plan& plan, const KernelTable& table, const Operand<T>& out, StoreKind store, Job job)
       : plan_(plan), table_(table), kernels_(KernelsFor<T>(plan, table)), out_(out), store_(store), job_(job) {}
 
-  void operator()(std::size_t group, std::size_t chunk, Source source, const double* sums, Scratch& scratch) const {
+  void operator()(std::size_t group, std::size_t chunk, const Sweep& sweep, const double* sums,
+                  Scratch& scratch) const {
     const std::size_t first = plan_.FirstChannel(group), channels = plan_.Channels(group);
     ColumnParameters<T> columns(plan_, group, Job::kFields, scratch, Scratch::kParameters);
     columns.Fill([&](std::size_t c) { return job_.Parameters(first + c, sums, c, channels); });
-    plan_.ForEachBlock(group, chunk, source, [&](const Block& block) {
+    plan_.ForEachBlock(group, chunk, sweep, [&](const Block& block) {
       out_.Write(block, scratch, [&](Tile<T> out, bool direct) {
         // Scratch memory is read back at once.
         job_.Run(kernels_, direct ? store_ : StoreKind::kPlain, block, columns, scratch, out);

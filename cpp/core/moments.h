@@ -25,7 +25,7 @@ class MomentReducer {
       : plan_(plan), kernels_(KernelsFor<T>(plan, table)), x_(x), precision_(precision) {}
 
   // Fills Moments::In(partial, channels of the group).
-  void operator()(std::size_t group, std::size_t chunk, Source source, double* partial, Scratch& scratch) const {
+  void operator()(std::size_t group, std::size_t chunk, const Sweep& sweep, double* partial, Scratch& scratch) const {
     const std::size_t first = plan_.FirstChannel(group), channels = plan_.Channels(group);
     const Moments all = Moments::In(partial, channels);
     T* pivots = scratch.Get<T>(Scratch::kPivot, channels);
@@ -34,7 +34,7 @@ class MomentReducer {
     double before = 0;
     std::size_t position = static_cast<std::size_t>(-1);
     double seen = 0;
-    plan_.ForEachBlock(group, chunk, source, [&](const Block& block) {
+    plan_.ForEachBlock(group, chunk, sweep, [&](const Block& block) {
       if (block.first != position) {  // planar: the channels of a group share their positions
         position = block.first;
         before = seen;

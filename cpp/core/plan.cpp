@@ -7,16 +7,16 @@
 namespace batchnorm {
 namespace {
 
-constexpr std::size_t kTileElements = 16384;      // 64 KB of float32: a block that is taken twice is read from L2
-constexpr std::size_t kRowsTileElements = 65536;  // column sums are folded once a block, so blocks are longer here
-constexpr std::size_t kLeastRows = 64;            // likewise
-constexpr std::size_t kMostColumns = 1024;        // parameters and sums of one tile stay in L1 and L2
-constexpr std::size_t kLanesMultiple = 16;        // float32 lanes of the widest vector
-constexpr std::size_t kLeastColumns = 256;        // the loop over rows of a tile should not show
-constexpr std::size_t kShortRun = 32;             // shorter runs are gathered: a kernel call would cost more
-constexpr std::size_t kTasks = 256;               // enough for 64 threads to balance
+constexpr std::size_t kTileElements = 65536;       // 64 KB of float32: a block that is taken twice is read from L2
+constexpr std::size_t kRowsTileElements = 262144;  // column sums are folded once a block, so blocks are longer here
+constexpr std::size_t kLeastRows = 64;             // likewise
+constexpr std::size_t kMostColumns = 1024;         // parameters and sums of one tile stay in L1 and L2
+constexpr std::size_t kLanesMultiple = 16;         // float32 lanes of the widest vector
+constexpr std::size_t kLeastColumns = 256;         // the loop over rows of a tile should not show
+constexpr std::size_t kShortRun = 32;              // shorter runs are gathered: a kernel call would cost more
+constexpr std::size_t kTasks = 256;                // enough for 64 threads to balance
 constexpr std::size_t kMostChunks = 128;
-constexpr std::size_t kChunkElements = 65536;
+constexpr std::size_t kChunkElements = 262144;
 constexpr std::size_t kGroupElements = 16384;               // small channels are taken together
 constexpr std::size_t kCachedBytes = std::size_t{1} << 20;  // of one array in the L2 of a core, beside another
 constexpr std::size_t kPartialBytes = 24;                   // of one channel in one chunk

@@ -13,6 +13,14 @@
 
 namespace batchnorm {
 
+enum class Order { kForward, kBackward };
+
+// How a sweep meets the values of a chunk.
+struct Sweep {
+  Source source;
+  Order order;
+};
+
 class Plan {
  public:
   template <class T>
@@ -32,13 +40,15 @@ class Plan {
   // Values per channel in a chunk.
   std::size_t Values(std::size_t chunk) const;
 
-  // Where the values of a group lie when they are read: at first, and again right after.
-  Source first_source() const { return source_; }
-  Source second_source() const { return group_source_; }
+  // The sweep that reads values first; the one that reads all of them again; and the one that reads a group's again
+  // right after. Again is backwards: what was read last is still in cache.
+  Sweep First() const { return {source_, Order::kForward}; }
+  Sweep Again() const { return {source_, Order::kBackward}; }
+  Sweep GroupAgain() const { return {group_source_, Order::kBackward}; }
 
-  // Calls body(block) for the blocks of a chunk, in order of position.
+  // Calls body(block) for the blocks of a chunk, in the sweep's order of position.
   template <class Body>
-  void ForEachBlock(std::size_t group, std::size_t chunk, Source source, Body body) const;
+  void ForEachBlock(std::size_t group, std::size_t chunk, const Sweep& sweep, Body body) const;
 
  private:
   std::size_t Unit(std::size_t chunk) const { return chunk_units_ * chunk + std::min(chunk, longer_chunks_); }
@@ -46,7 +56,7 @@ class Plan {
     return std::min(positions_, unit / pieces_ * run_ + std::min(run_, unit % pieces_ * piece_));
   }
   template <class Body>
-  void EmitBlock(std::size_t group, std::size_t first, std::size_t end, Source source, Body body) const;
+  void EmitBlock(std::size_t group, std::size_t first, std::size_t end, const Sweep& sweep, Body body) const;
 
   Walk walk_;
   std::size_t positions_, channels_, inner_;
@@ -61,28 +71,35 @@ class Plan {
 };
 
 template <class Body>
-void Plan::ForEachBlock(std::size_t group, std::size_t chunk, Source source, Body body) const {
-  const std::size_t end = Unit(chunk + 1);
-  for (std::size_t unit = Unit(chunk); unit < end;) {
-    std::size_t next = unit + 1;
-    if (tile_runs_ > 1)
-      next = unit + std::min({tile_runs_, end - unit, runs_at_one_stride_ - unit % runs_at_one_stride_});
-    EmitBlock(group, Position(unit), Position(next), source, body);
-    unit = next;
+void Plan::ForEachBlock(std::size_t group, std::size_t chunk, const Sweep& sweep, Body body) const {
+  std::size_t first = Unit(chunk), end = Unit(chunk + 1);
+  while (first < end) {
+    if (sweep.order == Order::kForward) {
+      const std::size_t at_one_stride = runs_at_one_stride_ - first % runs_at_one_stride_;
+      const std::size_t next = first + std::min({tile_runs_, end - first, at_one_stride});
+      EmitBlock(group, Position(first), Position(next), sweep, body);
+      first = next;
+    } else {
+      const std::size_t at_one_stride = (end - 1) % runs_at_one_stride_ + 1;
+      const std::size_t next = end - std::min({tile_runs_, end - first, at_one_stride});
+      EmitBlock(group, Position(next), Position(end), sweep, body);
+      end = next;
+    }
   }
 }
 
 template <class Body>
-void Plan::EmitBlock(std::size_t group, std::size_t first, std::size_t end, Source source, Body body) const {
+void Plan::EmitBlock(std::size_t group, std::size_t first, std::size_t end, const Sweep& sweep, Body body) const {
   const std::size_t channel = FirstChannel(group), channels = Channels(group), n = end - first;
   if (walk_ == Walk::kPlanar) {
     const std::size_t cols = std::min(n, run_);
-    for (std::size_t c = channel; c < channel + channels; ++c) body(Block{first, n, c, 1, n / cols, cols, source});
+    for (std::size_t c = channel; c < channel + channels; ++c)
+      body(Block{first, n, c, 1, n / cols, cols, sweep.source});
     return;
   }
   const std::size_t cols = channels * inner_, rows = n / repeat_, rest = n % repeat_;
-  if (rows > 0) body(Block{first, n - rest, channel, channels, rows, repeat_ * cols, source});
-  if (rest > 0) body(Block{end - rest, rest, channel, channels, 1, rest * cols, source});
+  if (rows > 0) body(Block{first, n - rest, channel, channels, rows, repeat_ * cols, sweep.source});
+  if (rest > 0) body(Block{end - rest, rest, channel, channels, 1, rest * cols, sweep.source});
 }
 
 // The lanes of a training call's sums. Narrow ones are up to twice as fast in cache; their roundings average out, but

@@ -14,9 +14,9 @@
 namespace batchnorm {
 
 // Calls, on some thread each,
-//     reduce(group, chunk, source, partial, scratch)   for every chunk; partial takes `fields` float64 per channel of
+//     reduce(group, chunk, sweep, partial, scratch)   for every chunk; partial takes `fields` float64 per channel of
 //     the group finish(group, partials)                          then; the chunks' partials of the group, one after the
-//     other map(group, chunk, source, partials, scratch)     then, for every chunk, with what finish left in the
+//     other map(group, chunk, sweep, partials, scratch)     then, for every chunk, with what finish left in the
 //     partials
 // Group by group where there are groups for every thread: what the reduction read may then still be in cache when the
 // map reads it again. Otherwise step by step, every step over all chunks.
@@ -27,10 +27,9 @@ void RunSweeps(const Plan& plan, int threads, std::size_t fields, Reduce reduce,
     ParallelFor(groups, threads, [&](std::size_t group, Scratch& scratch) {
       const std::size_t size = fields * plan.Channels(group);
       double* partials = scratch.Get<double>(Scratch::kPartials, size * chunks);
-      for (std::size_t k = 0; k < chunks; ++k) reduce(group, k, plan.first_source(), partials + k * size, scratch);
+      for (std::size_t k = 0; k < chunks; ++k) reduce(group, k, plan.First(), partials + k * size, scratch);
       finish(group, partials);
-      for (std::size_t k = chunks; k-- > 0;)
-        map(group, k, plan.second_source(), partials, scratch);  // what was read last is still in cache
+      for (std::size_t k = chunks; k-- > 0;) map(group, k, plan.GroupAgain(), partials, scratch);
     });
     return;
   }
@@ -40,12 +39,12 @@ void RunSweeps(const Plan& plan, int threads, std::size_t fields, Reduce reduce,
   };
   ParallelFor(groups * chunks, threads, [&](std::size_t task, Scratch& scratch) {
     const std::size_t group = task / chunks, k = task % chunks;
-    reduce(group, k, plan.first_source(), partials_of(group) + k * fields * plan.Channels(group), scratch);
+    reduce(group, k, plan.First(), partials_of(group) + k * fields * plan.Channels(group), scratch);
   });
   ParallelFor(groups, threads, [&](std::size_t group, Scratch&) { finish(group, partials_of(group)); });
   ParallelFor(groups * chunks, threads, [&](std::size_t task, Scratch& scratch) {
-    const std::size_t group = task / chunks;
-    map(group, task % chunks, plan.first_source(), partials_of(group), scratch);
+    const std::size_t last = groups * chunks - 1 - task, group = last / chunks;
+    map(group, last % chunks, plan.Again(), partials_of(group), scratch);
   });
 }
 
@@ -54,7 +53,7 @@ template <class Map>
 void RunMap(const Plan& plan, int threads, Map map) {
   const std::size_t chunks = plan.chunks();
   ParallelFor(plan.groups() * chunks, threads, [&](std::size_t task, Scratch& scratch) {
-    map(task / chunks, task % chunks, plan.first_source(), nullptr, scratch);
+    map(task / chunks, task % chunks, plan.First(), nullptr, scratch);
   });
 }
 

@@ -16,7 +16,7 @@ struct AffineMap {
     const Vec<T> d = LoadAs<T>(Row(x, r) + j, lanes, Vec<T>{}) - center.At(j, lanes);
     return MulAdd(d, scale.At(j, lanes), shift.At(j, lanes));
   }
-  BATCHNORM_INLINE Source source() const { return x.source; }
+  BATCHNORM_INLINE const Tile<const T>& input() const { return x; }
   BATCHNORM_INLINE bool Touching() const { return RowsTouch(x); }
   BATCHNORM_INLINE void Prefetch(std::size_t r, std::size_t j) const { PrefetchAt(x, r, j); }
 };

@@ -19,7 +19,7 @@ struct GradientTerm {
     const T* e = Row(dy, r) + j;
     return {LoadExact<Acc>(e, lanes), LoadAs<Acc>(e, lanes, Vec<Acc>{}), d * rstd.At(j, lanes)};
   }
-  BATCHNORM_INLINE Source source() const { return x.source; }
+  BATCHNORM_INLINE const Tile<const T>& input() const { return x; }
   BATCHNORM_INLINE void Prefetch(std::size_t r, std::size_t j) const {
     PrefetchAt(dy, r, j);
     PrefetchAt(x, r, j);
@@ -45,7 +45,7 @@ struct GradientMap {
     const Vec<T> d = LoadAs<T>(Row(x, r) + j, lanes, Vec<T>{}) - center.At(j, lanes);
     return MulAdd(d, slope.At(j, lanes), e) * scale.At(j, lanes);
   }
-  BATCHNORM_INLINE Source source() const { return x.source; }
+  BATCHNORM_INLINE const Tile<const T>& input() const { return x; }
   BATCHNORM_INLINE bool Touching() const { return RowsTouch(dy) && RowsTouch(x); }
   BATCHNORM_INLINE void Prefetch(std::size_t r, std::size_t j) const {
     PrefetchAt(dy, r, j);

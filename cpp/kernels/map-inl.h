@@ -24,11 +24,11 @@ BATCHNORM_INLINE void StoreWhole(V v, T* p) {
 
 // y[r, j .. end) = map, the last place being the tile's or the row's last.
 template <StoreKind S, class T, class MapAt>
-BATCHNORM_INLINE std::size_t MapRow(T* row, std::size_t r, std::size_t j, std::size_t end, const Ahead<T>& ahead,
+BATCHNORM_INLINE std::size_t MapRow(T* row, std::size_t r, std::size_t j, std::size_t end, const Ahead& ahead,
                                     const MapAt& map) {
   constexpr std::size_t kStep = 4 * kLanes<T>;  // a cache line or more
   for (; j + kStep <= end; j += kStep) {
-    ahead.template Prefetch<kStep>(map, r, j);
+    ahead.Prefetch<T, kStep>(map, r, j);
     for (std::size_t k = 0; k < kStep; k += kLanes<T>) StoreWhole<S>(map(r, j + k, All{}), row + j + k);
   }
   for (; j + kLanes<T> <= end; j += kLanes<T>) StoreWhole<S>(map(r, j, All{}), row + j);
@@ -43,7 +43,7 @@ BATCHNORM_INLINE std::size_t MapRow(T* row, std::size_t r, std::size_t j, std::s
 // begin anew after their end (kWrap) for it.
 template <StoreKind S, class T, class MapAt>
 BATCHNORM_INLINE void Map(Tile<T> y, MapAt map) {
-  const Ahead<T> ahead(map.source(), y.cols);
+  const Ahead ahead(map.input(), y.cols);
   const bool straddle = S == StoreKind::kStream && map.Touching() && RowsTouch(y) && y.cols >= kLanes<T>;
   std::size_t j = 0;
   for (std::size_t r = 0; r < y.rows; ++r) {

@@ -26,7 +26,7 @@ struct MomentTerm {
       return {d, d, d};
     }
   }
-  BATCHNORM_INLINE Source source() const { return x.source; }
+  BATCHNORM_INLINE const Tile<const T>& input() const { return x; }
   BATCHNORM_INLINE void Prefetch(std::size_t r, std::size_t j) const { PrefetchAt(x, r, j); }
 };
 

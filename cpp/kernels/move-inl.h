@@ -12,7 +12,7 @@ struct Copied {
   BATCHNORM_INLINE F32 operator()(std::size_t r, std::size_t j, Lanes lanes) const {
     return LoadAs<float>(Row(a, r) + j, lanes, F32{});
   }
-  BATCHNORM_INLINE Source source() const { return a.source; }
+  BATCHNORM_INLINE const Tile<const float>& input() const { return a; }
   BATCHNORM_INLINE bool Touching() const { return false; }
   BATCHNORM_INLINE void Prefetch(std::size_t r, std::size_t j) const { PrefetchAt(a, r, j); }
 };
@@ -23,7 +23,7 @@ struct Added {
   BATCHNORM_INLINE F32 operator()(std::size_t r, std::size_t j, Lanes lanes) const {
     return a(r, j, lanes) + b(r, j, lanes);
   }
-  BATCHNORM_INLINE Source source() const { return a.source(); }
+  BATCHNORM_INLINE const Tile<const float>& input() const { return a.input(); }
   BATCHNORM_INLINE bool Touching() const { return false; }
   BATCHNORM_INLINE void Prefetch(std::size_t r, std::size_t j) const {
     a.Prefetch(r, j);
@@ -42,11 +42,11 @@ template <class At>
 BATCHNORM_INLINE float Drain(std::size_t n, At at) {
   constexpr std::size_t kChains = 8;
   constexpr std::size_t kStep = kChains * kLanes<float>;
-  const Ahead<float> ahead(at.source(), n);
+  const Ahead ahead(at.input(), n);
   F32 s[kChains] = {};
   std::size_t i = 0;
   for (; i + kStep <= n; i += kStep) {
-    ahead.template Prefetch<kStep>(at, 0, i);
+    ahead.Prefetch<float, kStep>(at, 0, i);
     for (std::size_t k = 0; k < kChains; ++k) s[k] += at(0, i + k * kLanes<float>, All{});
   }
   for (; i + kLanes<float> <= n; i += kLanes<float>) s[0] += at(0, i, All{});

@@ -95,7 +95,7 @@ BATCHNORM_INLINE auto JoinAB(const Sums<Acc> (&s)[kAccumulators]) {
 template <class T, class Acc, class TermAt>
 BATCHNORM_INLINE void ReduceTile(std::size_t rows, std::size_t cols, TermAt term, double* sum_u, double* sum_ab) {
   constexpr std::size_t kStep = kAccumulators * kLanes<Acc>;
-  const Ahead<T> ahead(term.source(), cols);
+  const Ahead ahead(term.input(), cols);
   WideSum u, ab;
   for (std::size_t r = 0; r < rows; ++r) {
     std::size_t i = 0;
@@ -104,7 +104,7 @@ BATCHNORM_INLINE void ReduceTile(std::size_t rows, std::size_t cols, TermAt term
       const std::size_t end = i + (left < kRounds ? left : kRounds) * kStep;
       Sums<Acc> s[kAccumulators];
       for (; i < end; i += kStep) {
-        ahead.template Prefetch<kStep>(term, r, i);
+        ahead.Prefetch<T, kStep>(term, r, i);
         for (std::size_t k = 0; k < kAccumulators; ++k) s[k].Add(term(r, i + k * kLanes<Acc>, All{}));
       }
       u.Add(JoinU(s));
@@ -151,7 +151,7 @@ BATCHNORM_INLINE void ReduceBand(std::size_t row, std::size_t rows, std::size_t 
                                  double* sum_u, double* sum_ab) {
   Sums<Acc> s[kAccumulators];
   std::size_t r = 0;
-  const bool new_line = term.source() == Source::kMemory && j % (kLineBytes / sizeof(T)) == 0;
+  const bool new_line = term.input().source == Source::kMemory && j % (kLineBytes / sizeof(T)) == 0;
   for (; r + kAccumulators <= rows; r += kAccumulators) {
     for (std::size_t k = 0; new_line && k < kAccumulators; ++k) term.Prefetch(row + kBand + r + k, j);
     for (std::size_t k = 0; k < kAccumulators; ++k) s[k].Add(term(row + r + k, j, lanes));

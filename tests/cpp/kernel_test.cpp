@@ -1,5 +1,6 @@
-// Every kernel of every table this CPU can run, against plain float64 loops: tiles of all small widths, with gaps
-// between their rows, unaligned. A program of its own, so that it runs under an emulator too.
+// Every kernel of every table this CPU can run, against plain float64 loops: tiles of all small widths, with and
+// without gaps between their rows, unaligned, from either source. A program of its own, so that it runs under an
+// emulator too.
 #include <cmath>
 #include <cstdio>
 #include <random>
@@ -25,32 +26,42 @@ bool Near(double got, double want, double scale) {
   return std::abs(got - want) <= (sizeof(T) == 4 ? 1e-6 : 1e-14) * scale;
 }
 
-// A rows x cols tile of noise, one element past an aligned address, with a gap after every row.
+// A rows x cols tile of noise, one element past an aligned address, with a gap after every row and after the last.
 template <class T>
 struct Matrix {
-  static constexpr std::size_t kGap = 3;
+  static constexpr std::size_t kBeyond = 3;
   std::vector<T> memory;
-  std::size_t rows, cols;
+  std::size_t rows, cols, gap;
 
-  Matrix(std::size_t rows, std::size_t cols, int seed) : memory(1 + rows * (cols + kGap)), rows(rows), cols(cols) {
+  Matrix(std::size_t rows, std::size_t cols, int seed, std::size_t gap = 3)
+      : memory(1 + rows * (cols + gap) + kBeyond), rows(rows), cols(cols), gap(gap) {
     std::mt19937 random(static_cast<unsigned>(seed));
     std::normal_distribution<double> normal(3, 2);
     for (T& value : memory) value = static_cast<T>(normal(random));
   }
-  std::ptrdiff_t stride() const { return static_cast<std::ptrdiff_t>(cols + kGap); }
+  std::ptrdiff_t stride() const { return static_cast<std::ptrdiff_t>(cols + gap); }
   Tile<T> tile() { return {memory.data() + 1, rows, cols, stride()}; }
-  Tile<const T> view() const { return {memory.data() + 1, rows, cols, stride()}; }
-  double at(std::size_t r, std::size_t c) const { return static_cast<double>(memory[1 + r * (cols + kGap) + c]); }
+  Tile<const T> view(Source source = Source::kCache) const { return {memory.data() + 1, rows, cols, stride(), source}; }
+  double at(std::size_t r, std::size_t c) const { return static_cast<double>(memory[1 + r * (cols + gap) + c]); }
 };
 
+// One parameter: a value per column, that begins anew after the last.
 template <class T>
-void Sums(const KernelTable& table, const WalkKernels<T>& kernels, bool planar, std::size_t rows, std::size_t cols) {
+std::vector<T> Parameter(std::size_t cols, int seed) {
+  std::vector<T> values = Matrix<T>(1, cols + kWrap, seed).memory;
+  for (std::size_t i = 0; i < kWrap; ++i) values[cols + i] = values[i];
+  return values;
+}
+
+template <class T>
+void Sums(const KernelTable& table, const WalkKernels<T>& kernels, bool planar, Source source, std::size_t rows,
+          std::size_t cols) {
   const Matrix<T> x(rows, cols, 1), dy(rows, cols, 2), pivot(1, cols, 3);
   const T* pivots = pivot.view().data;
   for (std::size_t precision = 0; precision < kPrecisions; ++precision) {
     std::vector<double> a(cols + 1, 7), b(cols + 1, 7), c(cols + 1, 7), d(cols + 1, 7);
-    kernels.moments[precision](x.view(), pivots, a.data(), b.data());
-    kernels.gradient_sums[precision](dy.view(), x.view(), {pivots, pivots}, c.data(), d.data());
+    kernels.moments[precision](x.view(source), pivots, a.data(), b.data());
+    kernels.gradient_sums[precision](dy.view(source), x.view(source), {pivots, pivots}, c.data(), d.data());
     const std::size_t sums = planar ? 1 : cols;
     for (std::size_t s = 0; s < sums; ++s) {
       double sum = 0, sum2 = 0, sum_dy = 0, sum_dy_xhat = 0;
@@ -73,24 +84,29 @@ void Sums(const KernelTable& table, const WalkKernels<T>& kernels, bool planar, 
 }
 
 template <class T>
-void Maps(const KernelTable& table, const WalkKernels<T>& kernels, bool planar, std::size_t rows, std::size_t cols) {
-  const Matrix<T> x(rows, cols, 1), dy(rows, cols, 2), p(4, cols, 4);
-  const auto parameter = [&](std::size_t i) { return p.view().data + static_cast<std::ptrdiff_t>(i) * p.stride(); };
+void Maps(const KernelTable& table, const WalkKernels<T>& kernels, bool planar, Source source, std::size_t rows,
+          std::size_t cols, std::size_t gap) {
+  const Matrix<T> x(rows, cols, 1, gap), dy(rows, cols, 2, gap);
+  std::vector<std::vector<T>> p;
+  for (int i = 0; i < 4; ++i) p.push_back(Parameter<T>(cols, 10 + i));
   for (std::size_t store = 0; store < kStoreKinds; ++store) {
-    Matrix<T> y(rows, cols, 5), dx(rows, cols, 6);
+    Matrix<T> y(rows, cols, 5, gap), dx(rows, cols, 6, gap);
     const Matrix<T> y_before = y, dx_before = dx;
-    kernels.affine[store](x.view(), {parameter(0), parameter(1), parameter(2)}, y.tile());
-    kernels.gradient[store](dy.view(), x.view(), {parameter(0), parameter(1), parameter(2), parameter(3)}, dx.tile());
+    kernels.affine[store](x.view(source), {p[0].data(), p[1].data(), p[2].data()}, y.tile());
+    kernels.gradient[store](dy.view(source), x.view(source), {p[0].data(), p[1].data(), p[2].data(), p[3].data()},
+                            dx.tile());
+    table.fence();
     for (std::size_t r = 0; r < rows; ++r) {
       for (std::size_t j = 0; j < cols; ++j) {
-        const auto at = [&](std::size_t i) { return p.at(i, planar ? 0 : j); };
+        const auto at = [&](std::size_t i) { return static_cast<double>(p[i][planar ? 0 : j]); };
         Expect(Near<T>(y.at(r, j), (x.at(r, j) - at(0)) * at(1) + at(2), 100), "affine", table, rows, cols);
         const double want = ((dy.at(r, j) - at(0)) + (x.at(r, j) - at(1)) * at(2)) * at(3);
         Expect(Near<T>(dx.at(r, j), want, 1000), "gradient", table, rows, cols);
       }
-      for (std::size_t gap = cols; gap < cols + Matrix<T>::kGap; ++gap) {
-        const bool kept = y.at(r, gap) == y_before.at(r, gap) && dx.at(r, gap) == dx_before.at(r, gap);
-        Expect(kept, "writing between rows", table, rows, cols);
+      const std::size_t beyond = r + 1 < rows ? gap : gap + Matrix<T>::kBeyond;
+      for (std::size_t j = cols; j < cols + beyond; ++j) {
+        const bool kept = y.at(r, j) == y_before.at(r, j) && dx.at(r, j) == dx_before.at(r, j);
+        Expect(kept, "writing outside of rows", table, rows, cols);
       }
     }
   }
@@ -125,13 +141,15 @@ void AllTiles(const KernelTable& table) {
   for (std::size_t rows : {1u, 2u, 5u, 17u, 40u}) {
     for (std::size_t cols = 1; cols <= 70; ++cols) {
       for (bool planar : {true, false}) {
-        Sums(table, kernels.walk[planar ? 0 : 1], planar, rows, cols);
-        Maps(table, kernels.walk[planar ? 0 : 1], planar, rows, cols);
+        for (Source source : {Source::kCache, Source::kMemory}) {
+          Sums(table, kernels.walk[planar ? 0 : 1], planar, source, rows, cols);
+          for (std::size_t gap : {0u, 3u}) Maps(table, kernels.walk[planar ? 0 : 1], planar, source, rows, cols, gap);
+        }
       }
     }
   }
-  Sums(table, kernels.walk[0], true, 3, 5000);
-  Maps(table, kernels.walk[0], true, 3, 5000);
+  Sums(table, kernels.walk[0], true, Source::kMemory, 3, 5000);
+  Maps(table, kernels.walk[0], true, Source::kMemory, 3, 5000, 3);
 }
 
 }  // namespace
