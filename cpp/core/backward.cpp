@@ -107,7 +107,7 @@ struct GradientJob {
            Scratch& scratch, Tile<T> out) const {
     kernels.gradient[static_cast<std::size_t>(store)](
         dy.Read(block, scratch, Scratch::kDy), x.Read(block, scratch, Scratch::kX),
-        {p.At(kMeanDy, block), p.At(kCenter, block), p.At(kSlope, block), p.At(kScale, block)}, out);
+        {p.At(kMeanDy, block), p.At(kCenter, block), p.At(kSlope, block), p.At(kScale, block), p.PerRow(block)}, out);
   }
 };
 template <class T, class GradientAt>
@@ -127,7 +127,7 @@ void SetZero(std::size_t channels, const ParameterGradients& out) {
 
 void TrainBackward(const ArrayView& dy, const ArrayView& x, const ArrayView& dx, std::size_t axis, const double* mean,
                    const double* rstd, ChannelVector weight, int threads, const ParameterGradients& out) {
-  const Layout layout = LayoutOf(x, axis);
+  const Layout layout = LayoutOf(x, axis, Purpose::kSums);
   if (layout.ValuesPerChannel() == 0) SetZero(layout.channels, out);
   if (layout.Values() == 0) return;
   const KernelTable& table = ActiveKernels();
@@ -139,7 +139,7 @@ void TrainBackward(const ArrayView& dy, const ArrayView& x, const ArrayView& dx,
   Visit(x.dtype, [&](auto zero) {
     using T = decltype(zero);
     const Operand<T> dy_operand(dy, layout), x_operand(x, layout), dx_operand(dx, layout);
-    const Plan plan(layout, x_operand);
+    const Plan plan(layout, x_operand, Purpose::kSums);
     const std::size_t bytes = layout.Values() * sizeof(T);
     const GradientReducer<T, decltype(stat)> reducer(plan, table, dy_operand, x_operand, TrainingPrecision<T>(layout),
                                                      stat);
@@ -158,7 +158,7 @@ void TrainBackward(const ArrayView& dy, const ArrayView& x, const ArrayView& dx,
 void InferenceBackward(const ArrayView& dy, const ArrayView& x, const ArrayView& dx, std::size_t axis,
                        ChannelVector mean, ChannelVector var, ChannelVector weight, double eps, int threads,
                        const ParameterGradients& out) {
-  const Layout layout = LayoutOf(x, axis);
+  const Layout layout = LayoutOf(x, axis, Purpose::kSums);
   if (layout.ValuesPerChannel() == 0) SetZero(layout.channels, out);
   if (layout.Values() == 0) return;
   const KernelTable& table = ActiveKernels();
@@ -167,7 +167,7 @@ void InferenceBackward(const ArrayView& dy, const ArrayView& x, const ArrayView&
   Visit(x.dtype, [&](auto zero) {
     using T = decltype(zero);
     const Operand<T> dy_operand(dy, layout), x_operand(x, layout), dx_operand(dx, layout);
-    const Plan plan(layout, x_operand);
+    const Plan plan(layout, x_operand, Purpose::kSums);
     const std::size_t bytes = layout.Values() * sizeof(T);
     const GradientReducer<T, decltype(stat)> reducer(plan, table, dy_operand, x_operand, TrainingPrecision<T>(layout),
                                                      stat);

@@ -20,13 +20,13 @@ namespace {
 
 template <class AffineAt>
 void MapAffine(const ArrayView& in, const ArrayView& out, std::size_t axis, int threads, AffineAt affine) {
-  const Layout layout = LayoutOf(in, axis);
+  const Layout layout = LayoutOf(in, axis, Purpose::kMap);
   if (layout.Values() == 0) return;
   const KernelTable& table = ActiveKernels();
   Visit(in.dtype, [&](auto zero) {
     using T = decltype(zero);
     const Operand<T> source(in, layout), target(out, layout);
-    const Plan plan(layout, source);
+    const Plan plan(layout, source, Purpose::kMap);
     const std::size_t bytes = layout.Values() * sizeof(T);
     RunMap(plan, ThreadsFor(bytes, threads), Mapper(plan, table, target, StoreFor(bytes), AffineJob{source, affine}));
   });
@@ -35,7 +35,7 @@ void MapAffine(const ArrayView& in, const ArrayView& out, std::size_t axis, int 
 }  // namespace
 
 void ChannelStatistics(const ArrayView& x, std::size_t axis, int threads, double* mean, double* m2) {
-  const Layout layout = LayoutOf(x, axis);
+  const Layout layout = LayoutOf(x, axis, Purpose::kSums);
   if (layout.ValuesPerChannel() == 0) {
     std::fill_n(mean, layout.channels, std::numeric_limits<double>::quiet_NaN());
     std::fill_n(m2, layout.channels, 0.0);
@@ -45,7 +45,7 @@ void ChannelStatistics(const ArrayView& x, std::size_t axis, int threads, double
   Visit(x.dtype, [&](auto zero) {
     using T = decltype(zero);
     const Operand<T> source(x, layout);
-    const Plan plan(layout, source);
+    const Plan plan(layout, source, Purpose::kSums);
     RunSweeps(
         plan, ThreadsFor(layout.Values() * sizeof(T), threads), Moments::kFields,
         MomentReducer<T>(plan, table, source, Precision::kWide),
@@ -63,7 +63,7 @@ void ChannelStatistics(const ArrayView& x, std::size_t axis, int threads, double
 
 void TrainForward(const ArrayView& x, const ArrayView& y, std::size_t axis, const AffineTransform& affine, double eps,
                   const RunningStats* running, int threads, double* mean, double* rstd, double* var) {
-  const Layout layout = LayoutOf(x, axis);
+  const Layout layout = LayoutOf(x, axis, Purpose::kSums);
   const std::int64_t count = CountOf(x, axis);
   if (count == 0) {
     for (double* field : {mean, rstd, var})
@@ -77,7 +77,7 @@ void TrainForward(const ArrayView& x, const ArrayView& y, std::size_t axis, cons
   Visit(x.dtype, [&](auto zero) {
     using T = decltype(zero);
     const Operand<T> source(x, layout), target(y, layout);
-    const Plan plan(layout, source);
+    const Plan plan(layout, source, Purpose::kSums);
     const std::size_t bytes = layout.Values() * sizeof(T);
     RunSweeps(
         plan, ThreadsFor(bytes, threads), Moments::kFields,

@@ -61,7 +61,8 @@ struct AffineJob {
   void Run(const WalkKernels<T>& kernels, StoreKind store, const Block& block, const ColumnParameters<T>& p,
            Scratch& scratch, Tile<T> out) const {
     kernels.affine[static_cast<std::size_t>(store)](
-        in.Read(block, scratch, Scratch::kX), {p.At(kCenter, block), p.At(kScale, block), p.At(kShift, block)}, out);
+        in.Read(block, scratch, Scratch::kX),
+        {p.At(kCenter, block), p.At(kScale, block), p.At(kShift, block), p.PerRow(block)}, out);
   }
 };
 template <class T, class AffineAt>

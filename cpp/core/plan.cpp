@@ -7,7 +7,7 @@
 namespace batchnorm {
 namespace {
 
-constexpr std::size_t kTileElements = 65536;       // 64 KB of float32: a block that is taken twice is read from L2
+constexpr std::size_t kTileElements = 65536;       // 256 KB of float32: a block that is taken twice is read from L2
 constexpr std::size_t kRowsTileElements = 262144;  // column sums are folded once a block, so blocks are longer here
 constexpr std::size_t kLeastRows = 64;             // likewise
 constexpr std::size_t kMostColumns = 1024;         // parameters and sums of one tile stay in L1 and L2
@@ -16,9 +16,11 @@ constexpr std::size_t kLeastColumns = 256;         // the loop over rows of a ti
 constexpr std::size_t kShortRun = 32;              // shorter runs are gathered: a kernel call would cost more
 constexpr std::size_t kTasks = 256;                // enough for 64 threads to balance
 constexpr std::size_t kMostChunks = 128;
-constexpr std::size_t kChunkElements = 262144;
+constexpr std::size_t kChunkElements = 262144;              // a chunk's first block costs more, so chunks are longer
 constexpr std::size_t kGroupElements = 16384;               // small channels are taken together
 constexpr std::size_t kCachedBytes = std::size_t{1} << 20;  // of one array in the L2 of a core, beside another
+constexpr std::size_t kStretch = 8192;                      // 32 KB: partial lines at its ends don't show
+constexpr std::size_t kLeastGroups = 16;                    // of channels, for threads to share
 constexpr std::size_t kPartialBytes = 24;                   // of one channel in one chunk
 
 std::size_t CeilDiv(std::size_t a, std::size_t b) { return (a + b - 1) / b; }
@@ -34,13 +36,15 @@ std::size_t Repeat(std::size_t columns) {
 }  // namespace
 
 template <class T>
-Plan::Plan(const Layout& layout, const Operand<T>& x)
+Plan::Plan(const Layout& layout, const Operand<T>& x, Purpose purpose)
     : walk_(layout.walk), positions_(layout.positions), channels_(layout.channels), inner_(layout.inner) {
   run_ = x.Run();
   std::size_t tile_positions, quantum;
   if (walk_ == Walk::kPlanar) {
     if (run_ < std::min(kShortRun, positions_)) run_ = 0;
-    group_channels_ = std::clamp<std::size_t>(kGroupElements / std::max<std::size_t>(1, positions_), 1, channels_);
+    const std::size_t small = kGroupElements / std::max<std::size_t>(1, positions_);
+    group_channels_ =
+        std::clamp<std::size_t>(std::max(small, run_ > 0 ? Neighbours<T>(layout, purpose) : 1), 1, channels_);
     tile_positions = kTileElements;
     quantum = kLanesMultiple;
   } else {
@@ -83,8 +87,17 @@ Plan::Plan(const Layout& layout, const Operand<T>& x)
   longer_chunks_ = units % chunks_;
 }
 
-template Plan::Plan(const Layout&, const Operand<float>&);
-template Plan::Plan(const Layout&, const Operand<double>&);
+template Plan::Plan(const Layout&, const Operand<float>&, Purpose);
+template Plan::Plan(const Layout&, const Operand<double>&, Purpose);
+
+// Channels in a group of the planar walk, so that their runs, which touch, make stretches that memory streams. A group
+// that is summed first should still be in cache when it is mapped, and leave groups for every thread.
+template <class T>
+std::size_t Plan::Neighbours(const Layout& layout, Purpose purpose) const {
+  if (purpose == Purpose::kMap) return kTileElements / run_;
+  const std::size_t bytes = layout.ValuesPerChannel() * sizeof(T);
+  return std::min({CeilDiv(kStretch, run_), kCachedBytes / std::max<std::size_t>(1, bytes), channels_ / kLeastGroups});
+}
 
 std::size_t Plan::Values(std::size_t chunk) const {
   return (Position(Unit(chunk + 1)) - Position(Unit(chunk))) * inner_;

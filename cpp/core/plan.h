@@ -15,16 +15,21 @@ namespace batchnorm {
 
 enum class Order { kForward, kBackward };
 
+// What the rows of a planar tile are. Sums go by runs: they take a channel's runs at one stride together. Maps go by
+// channels: runs of neighbours touch in memory.
+enum class Rows { kRuns, kChannels };
+
 // How a sweep meets the values of a chunk.
 struct Sweep {
   Source source;
   Order order;
+  Rows rows;
 };
 
 class Plan {
  public:
   template <class T>
-  Plan(const Layout& layout, const Operand<T>& x);
+  Plan(const Layout& layout, const Operand<T>& x, Purpose purpose);
 
   std::size_t groups() const { return groups_; }
   std::size_t chunks() const { return chunks_; }
@@ -40,17 +45,20 @@ class Plan {
   // Values per channel in a chunk.
   std::size_t Values(std::size_t chunk) const;
 
-  // The sweep that reads values first; the one that reads all of them again; and the one that reads a group's again
-  // right after. Again is backwards: what was read last is still in cache.
-  Sweep First() const { return {source_, Order::kForward}; }
-  Sweep Again() const { return {source_, Order::kBackward}; }
-  Sweep GroupAgain() const { return {group_source_, Order::kBackward}; }
+  // The sweep that sums values; the maps that read all of them again, a group's right after its sums, or all for the
+  // first time. Again is backwards: what was read last is still in cache.
+  Sweep First() const { return {source_, Order::kForward, Rows::kRuns}; }
+  Sweep Again() const { return {source_, Order::kBackward, Rows::kChannels}; }
+  Sweep Once() const { return {source_, Order::kForward, Rows::kChannels}; }
+  Sweep GroupAgain() const { return {group_source_, Order::kBackward, Rows::kChannels}; }
 
   // Calls body(block) for the blocks of a chunk, in the sweep's order of position.
   template <class Body>
   void ForEachBlock(std::size_t group, std::size_t chunk, const Sweep& sweep, Body body) const;
 
  private:
+  template <class T>
+  std::size_t Neighbours(const Layout& layout, Purpose purpose) const;
   std::size_t Unit(std::size_t chunk) const { return chunk_units_ * chunk + std::min(chunk, longer_chunks_); }
   std::size_t Position(std::size_t unit) const {
     return std::min(positions_, unit / pieces_ * run_ + std::min(run_, unit % pieces_ * piece_));
@@ -93,6 +101,11 @@ void Plan::EmitBlock(std::size_t group, std::size_t first, std::size_t end, cons
   const std::size_t channel = FirstChannel(group), channels = Channels(group), n = end - first;
   if (walk_ == Walk::kPlanar) {
     const std::size_t cols = std::min(n, run_);
+    if (sweep.rows == Rows::kChannels && channels > 1) {
+      for (std::size_t p = first; p < end; p += cols)
+        body(Block{p, cols, channel, channels, channels, cols, sweep.source});
+      return;
+    }
     for (std::size_t c = channel; c < channel + channels; ++c)
       body(Block{first, n, c, 1, n / cols, cols, sweep.source});
     return;

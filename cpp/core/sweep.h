@@ -53,7 +53,7 @@ template <class Map>
 void RunMap(const Plan& plan, int threads, Map map) {
   const std::size_t chunks = plan.chunks();
   ParallelFor(plan.groups() * chunks, threads, [&](std::size_t task, Scratch& scratch) {
-    map(task / chunks, task % chunks, plan.First(), nullptr, scratch);
+    map(task / chunks, task % chunks, plan.Once(), nullptr, scratch);
   });
 }
 
@@ -101,6 +101,9 @@ class ColumnParameters {
   T* At(std::size_t field, const Block& block) const {
     return data_ + field * stride_ + (planar_ ? block.channel - first_ : 0);
   }
+
+  // Whether the rows of the block's tile are channels.
+  bool PerRow(const Block& block) const { return planar_ && block.channels > 1; }
 
  private:
   std::size_t first_, channels_;

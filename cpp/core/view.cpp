@@ -8,9 +8,10 @@
 namespace batchnorm {
 namespace {
 
-// Rows of short planes stream contiguously where plane by plane would stop at every plane; long planes need no column
-// sums. The two cross between 14 x 14 and 28 x 28.
-constexpr std::size_t kLongestInner = 256;
+// Rows of short planes fill vectors where plane by plane would end one at every plane; long planes need no column sums.
+// Sums cross between 7 x 7 and 14 x 14. A map has no sums to close at the end of a plane, so it crosses earlier.
+constexpr std::size_t kLongestInner = 128;
+constexpr std::size_t kLongestInnerOfMap = 32;
 
 constexpr std::size_t kMostAxes = 66;  // NumPy has at most 64, and channels of one tile add one
 
@@ -115,7 +116,7 @@ std::vector<std::size_t> MemoryOrder(const ArrayView& x) {
   return order;
 }
 
-Layout LayoutOf(const ArrayView& x, std::size_t channel_axis) {
+Layout LayoutOf(const ArrayView& x, std::size_t channel_axis, Purpose purpose) {
   Layout layout;
   layout.channel_axis = channel_axis;
   layout.channels = Extent(x, channel_axis);
@@ -132,7 +133,8 @@ Layout LayoutOf(const ArrayView& x, std::size_t channel_axis) {
   for (const Axis& a : AxesOf(x, layout.inner_axes)) columns.push_back(a);
   const std::size_t item = ItemSize(x.dtype);
   const bool channel_innermost = layout.inner_axes.empty();
-  const bool short_planes = layout.inner < kLongestInner && IsOneRun(Merge(columns, 0), item);
+  const std::size_t longest = purpose == Purpose::kSums ? kLongestInner : kLongestInnerOfMap;
+  const bool short_planes = layout.inner < longest && IsOneRun(Merge(columns, 0), item);
   if (layout.channels > 1 && (channel_innermost || short_planes)) {
     layout.walk = Walk::kRows;
   } else {
@@ -185,6 +187,9 @@ bool Operand<T>::Direct(const Block& block, Tile<T>* tile) const {
     } else if (!DensePositions() || block.channels * inner_ != row_elements_) {
       return false;
     }
+  } else if (block.channels > 1) {
+    if (!within) return false;
+    stride = channel_stride_ / kItem;
   } else if (start == 0 && block.cols == run && positions_.size() > 1) {
     // Whole runs, one per row, at one stride.
     const Axis& outer = positions_[positions_.size() - 2];
@@ -204,8 +209,10 @@ template <class T>
 template <class Body>
 void Operand<T>::ForEachRun(const Block& block, Body body) const {
   if (walk_ == Walk::kPlanar) {
-    char* base = data_ + static_cast<std::ptrdiff_t>(block.channel) * channel_stride_;
-    WalkAxes(positions_, base, block.first, block.positions, body);
+    for (std::size_t c = block.channel; c < block.channel + block.channels; ++c) {
+      WalkAxes(positions_, data_ + static_cast<std::ptrdiff_t>(c) * channel_stride_, block.first, block.positions,
+               body);
+    }
     return;
   }
   const std::size_t cols = block.channels * inner_;

@@ -37,10 +37,14 @@ struct Layout {
   std::size_t Values() const { return ValuesPerChannel() * channels; }
 };
 
-Layout LayoutOf(const ArrayView& x, std::size_t channel_axis);
+// What is done with the values: summed, and then read again; or mapped alone.
+enum class Purpose { kSums, kMap };
+
+Layout LayoutOf(const ArrayView& x, std::size_t channel_axis, Purpose purpose);
 
 // What a kernel is called on: `positions` positions from `first` on, of `channels` channels from `channel` on, shown to
-// it as rows x cols. Planar: one channel, rows * cols = positions. Rows: cols covers whole positions.
+// it as rows x cols. Planar: one channel, rows * cols = positions, or several, one per row. Rows: cols covers whole
+// positions.
 struct Block {
   std::size_t first;
   std::size_t positions;

@@ -23,12 +23,14 @@ struct Tile {
 // Parameters per column begin anew after their end, for so many columns (Note [Straddling rows] in map-inl.h).
 constexpr std::size_t kWrap = 16;
 
-// y = (x - center) * scale + shift. One value each when planar, one per column (and kWrap) when walking rows.
+// y = (x - center) * scale + shift. Planar: one value each, or one per row where rows are channels. Rows: one per
+// column (and kWrap).
 template <class T>
 struct AffineParameters {
   const T* center;
   const T* scale;
   const T* shift;
+  bool per_row = false;
 };
 
 // xhat = (x - center) * rstd. As above, without a wrap.
@@ -45,10 +47,11 @@ struct GradientParameters {
   const T* center;
   const T* slope;
   const T* scale;
+  bool per_row = false;
 };
 
 enum class Walk {
-  kPlanar,  // a tile is one channel's, parameters and sums are one value
+  kPlanar,  // a tile, or each of its rows, is one channel's; parameters and sums are one value
   kRows,    // every column of a tile has its own
 };
 constexpr std::size_t kWalks = 2;

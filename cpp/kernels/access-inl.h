@@ -81,13 +81,16 @@ class Parameter;
 template <class T, class Acc>
 class Parameter<Walk::kPlanar, T, Acc> {
  public:
-  explicit BATCHNORM_INLINE Parameter(const T* p) : value_(Set<Acc>(static_cast<Acc>(*p))) {}
+  explicit BATCHNORM_INLINE Parameter(const T* p) : rows_(p) { SetRow(0); }
+  // What At gives from now on, where there is one value per row.
+  BATCHNORM_INLINE void SetRow(std::size_t row) { value_ = Set<Acc>(static_cast<Acc>(rows_[row])); }
   template <class Lanes>
   BATCHNORM_INLINE Vec<Acc> At(std::size_t, Lanes) const {
     return value_;
   }
 
  private:
+  const T* rows_;
   Vec<Acc> value_;
 };
 
@@ -95,6 +98,7 @@ template <class T, class Acc>
 class Parameter<Walk::kRows, T, Acc> {
  public:
   explicit BATCHNORM_INLINE Parameter(const T* p) : columns_(p) {}
+  BATCHNORM_INLINE void SetRow(std::size_t) {}
   template <class Lanes>
   BATCHNORM_INLINE Vec<Acc> At(std::size_t column, Lanes lanes) const {
     return LoadAs<Acc>(columns_ + column, lanes, Vec<Acc>{});

@@ -39,11 +39,18 @@ template <Walk W, class T>
 struct GradientMap {
   Tile<const T> dy, x;
   Parameter<W, T> mean_dy, center, slope, scale;
+  bool per_row;
   template <class Lanes>
   BATCHNORM_INLINE Vec<T> operator()(std::size_t r, std::size_t j, Lanes lanes) const {
     const Vec<T> e = LoadAs<T>(Row(dy, r) + j, lanes, Vec<T>{}) - mean_dy.At(j, lanes);
     const Vec<T> d = LoadAs<T>(Row(x, r) + j, lanes, Vec<T>{}) - center.At(j, lanes);
     return MulAdd(d, slope.At(j, lanes), e) * scale.At(j, lanes);
+  }
+  BATCHNORM_INLINE void SetRow(std::size_t r) {
+    mean_dy.SetRow(r);
+    center.SetRow(r);
+    slope.SetRow(r);
+    scale.SetRow(r);
   }
   BATCHNORM_INLINE const Tile<const T>& input() const { return x; }
   BATCHNORM_INLINE bool Touching() const { return RowsTouch(dy) && RowsTouch(x); }
@@ -56,7 +63,7 @@ struct GradientMap {
 template <Walk W, StoreKind S, class T>
 void Gradient(Tile<const T> dy, Tile<const T> x, GradientParameters<T> p, Tile<T> dx) {
   using P = Parameter<W, T>;
-  Map<S>(dx, GradientMap<W, T>{dy, x, P(p.mean_dy), P(p.center), P(p.slope), P(p.scale)});
+  Map<S>(dx, GradientMap<W, T>{dy, x, P(p.mean_dy), P(p.center), P(p.slope), P(p.scale), p.per_row});
 }
 
 }  // namespace

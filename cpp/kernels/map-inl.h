@@ -22,7 +22,7 @@ BATCHNORM_INLINE void StoreWhole(V v, T* p) {
   }
 }
 
-// y[r, j .. end) = map, the last place being the tile's or the row's last.
+// y[r, j .. end) = map, in whole vectors; returns where they end.
 template <StoreKind S, class T, class MapAt>
 BATCHNORM_INLINE std::size_t MapRow(T* row, std::size_t r, std::size_t j, std::size_t end, const Ahead& ahead,
                                     const MapAt& map) {
@@ -39,8 +39,8 @@ BATCHNORM_INLINE std::size_t MapRow(T* row, std::size_t r, std::size_t j, std::s
 // stores are in order with what follows after a StreamFence, which is left to the caller: one per task, not per tile.
 //
 // Note [Straddling rows]: a line that is streamed in part and stored in part costs more than ten whole ones. Where rows
-// touch, vectors are therefore aligned once, and the last one of a row may reach into the next; parameters per column
-// begin anew after their end (kWrap) for it.
+// touch, vectors are therefore aligned once, and the last of a row reaches into the next: parameters per column begin
+// anew after their end (kWrap) for it, parameters per row are those of both rows in turn.
 template <StoreKind S, class T, class MapAt>
 BATCHNORM_INLINE void Map(Tile<T> y, MapAt map) {
   const Ahead ahead(map.input(), y.cols);
@@ -48,6 +48,7 @@ BATCHNORM_INLINE void Map(Tile<T> y, MapAt map) {
   std::size_t j = 0;
   for (std::size_t r = 0; r < y.rows; ++r) {
     T* row = Row(y, r);
+    if (map.per_row) map.SetRow(r);
     if (S == StoreKind::kStream && j == 0) {
       const std::size_t head = ToAlignment(row);
       if (0 < head && head <= y.cols) {
@@ -55,11 +56,19 @@ BATCHNORM_INLINE void Map(Tile<T> y, MapAt map) {
         j = head;
       }
     }
-    if (straddle && r + 1 < y.rows) {
-      j = MapRow<S>(row, r, j, y.cols + kLanes<T> - 1, ahead, map) - y.cols;
+    j = MapRow<S>(row, r, j, y.cols, ahead, map);
+    if (j == y.cols) {
+      j = 0;
+    } else if (straddle && r + 1 < y.rows) {
+      Vec<T> v = map(r, j, All{});
+      if (map.per_row) {
+        map.SetRow(r + 1);
+        v = Select(First{y.cols - j}, v, map(r, j, All{}));
+      }
+      StoreWhole<S>(v, row + j);
+      j += kLanes<T> - y.cols;
     } else {
-      j = MapRow<S>(row, r, j, y.cols, ahead, map);
-      if (j < y.cols) Store(map(r, j, First{y.cols - j}), row + j, First{y.cols - j});
+      Store(map(r, j, First{y.cols - j}), row + j, First{y.cols - j});
       j = 0;
     }
   }

@@ -8,22 +8,26 @@ namespace {
 
 struct Copied {
   Tile<const float> a;
+  static constexpr bool per_row = false;
   template <class Lanes>
   BATCHNORM_INLINE F32 operator()(std::size_t r, std::size_t j, Lanes lanes) const {
     return LoadAs<float>(Row(a, r) + j, lanes, F32{});
   }
   BATCHNORM_INLINE const Tile<const float>& input() const { return a; }
+  BATCHNORM_INLINE void SetRow(std::size_t) {}
   BATCHNORM_INLINE bool Touching() const { return false; }
   BATCHNORM_INLINE void Prefetch(std::size_t r, std::size_t j) const { PrefetchAt(a, r, j); }
 };
 
 struct Added {
   Copied a, b;
+  static constexpr bool per_row = false;
   template <class Lanes>
   BATCHNORM_INLINE F32 operator()(std::size_t r, std::size_t j, Lanes lanes) const {
     return a(r, j, lanes) + b(r, j, lanes);
   }
   BATCHNORM_INLINE const Tile<const float>& input() const { return a.input(); }
+  BATCHNORM_INLINE void SetRow(std::size_t) {}
   BATCHNORM_INLINE bool Touching() const { return false; }
   BATCHNORM_INLINE void Prefetch(std::size_t r, std::size_t j) const {
     a.Prefetch(r, j);

@@ -34,6 +34,14 @@ BATCHNORM_INLINE F64 Load(const double* p, First lanes, F64 fill = F64{}) {
 BATCHNORM_INLINE void Store(F32 v, float* p, First lanes) { _mm256_maskstore_ps(p, Mask32(lanes), v); }
 BATCHNORM_INLINE void Store(F64 v, double* p, First lanes) { _mm256_maskstore_pd(p, Mask64(lanes), v); }
 
+// The first lanes of a, the others of b.
+BATCHNORM_INLINE F32 Select(First lanes, F32 a, F32 b) {
+  return _mm256_blendv_ps(b, a, _mm256_castsi256_ps(Mask32(lanes)));
+}
+BATCHNORM_INLINE F64 Select(First lanes, F64 a, F64 b) {
+  return _mm256_blendv_pd(b, a, _mm256_castsi256_pd(Mask64(lanes)));
+}
+
 // Past the caches; p is aligned to the vector. StreamFence orders the stores before what follows.
 BATCHNORM_INLINE void Stream(F32 v, float* p) { _mm256_stream_ps(p, v); }
 BATCHNORM_INLINE void Stream(F64 v, double* p) { _mm256_stream_pd(p, v); }

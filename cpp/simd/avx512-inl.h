@@ -27,6 +27,10 @@ BATCHNORM_INLINE F64 Load(const double* p, First lanes, F64 fill = F64{}) {
 BATCHNORM_INLINE void Store(F32 v, float* p, First lanes) { _mm512_mask_storeu_ps(p, Mask16(lanes), v); }
 BATCHNORM_INLINE void Store(F64 v, double* p, First lanes) { _mm512_mask_storeu_pd(p, Mask8(lanes), v); }
 
+// The first lanes of a, the others of b.
+BATCHNORM_INLINE F32 Select(First lanes, F32 a, F32 b) { return _mm512_mask_blend_ps(Mask16(lanes), b, a); }
+BATCHNORM_INLINE F64 Select(First lanes, F64 a, F64 b) { return _mm512_mask_blend_pd(Mask8(lanes), b, a); }
+
 // Past the caches; p is aligned to the vector. StreamFence orders the stores before what follows.
 BATCHNORM_INLINE void Stream(F32 v, float* p) { _mm512_stream_ps(p, v); }
 BATCHNORM_INLINE void Stream(F64 v, double* p) { _mm512_stream_pd(p, v); }

@@ -18,6 +18,16 @@ BATCHNORM_INLINE void StoreLanes(V v, T* p, First lanes) {
   }
 }
 
+template <class T, class V>
+BATCHNORM_INLINE V SelectLanes(First lanes, V a, V b) {
+  for (std::size_t i = 0; i + 1 < kLanes<T>; ++i) b[i] = i < lanes.count ? a[i] : b[i];
+  return b;
+}
+
+// The first lanes of a, the others of b.
+BATCHNORM_INLINE F32 Select(First lanes, F32 a, F32 b) { return SelectLanes<float>(lanes, a, b); }
+BATCHNORM_INLINE F64 Select(First lanes, F64 a, F64 b) { return SelectLanes<double>(lanes, a, b); }
+
 // Lanes beyond the count take `fill`; their memory isn't touched.
 BATCHNORM_INLINE F32 Load(const float* p, First lanes, F32 fill = F32{}) { return LoadLanes(p, lanes, fill); }
 BATCHNORM_INLINE F64 Load(const double* p, First lanes, F64 fill = F64{}) { return LoadLanes(p, lanes, fill); }

@@ -58,6 +58,10 @@ void Store(Vec<T> v, T* p, All) {
 template <class T>
 void Store(Vec<T>, T*, First) {}
 template <class T>
+Scalar<T> Select(First, Scalar<T>, Scalar<T> b) {
+  return b;
+}
+template <class T>
 void Stream(Vec<T> v, T* p) {
   *p = v.value;
 }

@@ -45,13 +45,15 @@ struct Matrix {
   double at(std::size_t r, std::size_t c) const { return static_cast<double>(memory[1 + r * (cols + gap) + c]); }
 };
 
-// One parameter: a value per column, that begins anew after the last.
+// One parameter: n values, which begin anew after the last.
 template <class T>
-std::vector<T> Parameter(std::size_t cols, int seed) {
-  std::vector<T> values = Matrix<T>(1, cols + kWrap, seed).memory;
-  for (std::size_t i = 0; i < kWrap; ++i) values[cols + i] = values[i];
+std::vector<T> Parameter(std::size_t n, int seed) {
+  std::vector<T> values = Matrix<T>(1, n + kWrap, seed).memory;
+  for (std::size_t i = 0; i < kWrap; ++i) values[n + i] = values[i];
   return values;
 }
+
+enum class Kind { kPlanar, kPlanarPerRow, kRows };
 
 template <class T>
 void Sums(const KernelTable& table, const WalkKernels<T>& kernels, bool planar, Source source, std::size_t rows,
@@ -84,21 +86,24 @@ void Sums(const KernelTable& table, const WalkKernels<T>& kernels, bool planar, 
 }
 
 template <class T>
-void Maps(const KernelTable& table, const WalkKernels<T>& kernels, bool planar, Source source, std::size_t rows,
-          std::size_t cols, std::size_t gap) {
+void Maps(const KernelTable& table, Kind kind, Source source, std::size_t rows, std::size_t cols, std::size_t gap) {
+  const WalkKernels<T>& kernels = KernelsOf(table, T{}).walk[kind == Kind::kRows ? 1 : 0];
+  const bool per_row = kind == Kind::kPlanarPerRow;
   const Matrix<T> x(rows, cols, 1, gap), dy(rows, cols, 2, gap);
   std::vector<std::vector<T>> p;
-  for (int i = 0; i < 4; ++i) p.push_back(Parameter<T>(cols, 10 + i));
+  for (int i = 0; i < 4; ++i) p.push_back(Parameter<T>(per_row ? rows : cols, 10 + i));
   for (std::size_t store = 0; store < kStoreKinds; ++store) {
     Matrix<T> y(rows, cols, 5, gap), dx(rows, cols, 6, gap);
     const Matrix<T> y_before = y, dx_before = dx;
-    kernels.affine[store](x.view(source), {p[0].data(), p[1].data(), p[2].data()}, y.tile());
-    kernels.gradient[store](dy.view(source), x.view(source), {p[0].data(), p[1].data(), p[2].data(), p[3].data()},
-                            dx.tile());
+    kernels.affine[store](x.view(source), {p[0].data(), p[1].data(), p[2].data(), per_row}, y.tile());
+    kernels.gradient[store](dy.view(source), x.view(source),
+                            {p[0].data(), p[1].data(), p[2].data(), p[3].data(), per_row}, dx.tile());
     table.fence();
     for (std::size_t r = 0; r < rows; ++r) {
       for (std::size_t j = 0; j < cols; ++j) {
-        const auto at = [&](std::size_t i) { return static_cast<double>(p[i][planar ? 0 : j]); };
+        const auto at = [&](std::size_t i) {
+          return static_cast<double>(p[i][kind == Kind::kRows ? j : per_row ? r : 0]);
+        };
         Expect(Near<T>(y.at(r, j), (x.at(r, j) - at(0)) * at(1) + at(2), 100), "affine", table, rows, cols);
         const double want = ((dy.at(r, j) - at(0)) + (x.at(r, j) - at(1)) * at(2)) * at(3);
         Expect(Near<T>(dx.at(r, j), want, 1000), "gradient", table, rows, cols);
@@ -143,13 +148,17 @@ void AllTiles(const KernelTable& table) {
       for (bool planar : {true, false}) {
         for (Source source : {Source::kCache, Source::kMemory}) {
           Sums(table, kernels.walk[planar ? 0 : 1], planar, source, rows, cols);
-          for (std::size_t gap : {0u, 3u}) Maps(table, kernels.walk[planar ? 0 : 1], planar, source, rows, cols, gap);
+        }
+      }
+      for (Kind kind : {Kind::kPlanar, Kind::kPlanarPerRow, Kind::kRows}) {
+        for (Source source : {Source::kCache, Source::kMemory}) {
+          for (std::size_t gap : {0u, 3u}) Maps<T>(table, kind, source, rows, cols, gap);
         }
       }
     }
   }
   Sums(table, kernels.walk[0], true, Source::kMemory, 3, 5000);
-  Maps(table, kernels.walk[0], true, Source::kMemory, 3, 5000, 3);
+  Maps<T>(table, Kind::kPlanar, Source::kMemory, 3, 5000, 3);
 }
 
 }  // namespace
