@@ -271,7 +271,8 @@ int Threads(py::handle num_threads) {
   if (num_threads.is_none()) return DefaultThreads();
   constexpr const char* kExpected = "a positive int or None";
   const py::ssize_t n = Integer(num_threads, "num_threads", kExpected);
-  if (n < 1 || n > std::numeric_limits<int>::max()) FailValue("num_threads", kExpected, Repr(num_threads));
+  if (n < 1) FailValue("num_threads", kExpected, Repr(num_threads));
+  if (n > std::numeric_limits<int>::max()) FailValue("num_threads", "at most 2**31 - 1 threads", Repr(num_threads));
   return static_cast<int>(n);
 }
 

@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from . import __version__
 from ._config import show_config
 
 
@@ -18,6 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return bench(arguments[1:])
 
     parser = argparse.ArgumentParser(prog="python -m batchnorm", description="Batch normalization for NumPy.")
+    parser.add_argument("--version", action="version", version=f"batchnorm {__version__}")
     commands = parser.add_subparsers(metavar="command", required=True)
     commands.add_parser("bench", help="compare with NumPy on this machine (bench --help tells its options)")
     commands.add_parser("config", help="print version, compiler, instruction sets, OpenMP, threads")

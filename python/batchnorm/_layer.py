@@ -109,8 +109,9 @@ class BatchNorm:
     dimensions; a backward overwrites the gradients where PyTorch adds to them; an empty batch is no error, and is not
     counted; `reset_parameters` leaves the running statistics alone.
 
-    From a forward until its backward the layer holds a reference to x, which must not be changed meanwhile. Copies
-    and pickles of the layer leave that out.
+    A backward belongs to the last forward, whatever its mode; a forward replaces the one before. From a forward until
+    its backward the layer holds a reference to x, which must not be changed meanwhile. Copies and pickles of the layer
+    leave that out.
 
     Examples
     --------

@@ -29,9 +29,11 @@ def write_stats(path: str | os.PathLike[str], moments: Moments | None) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)
-    except BaseException:
+    except BaseException as error:
         if os.path.exists(temporary):
             os.unlink(temporary)
+        if isinstance(error, OSError):  # about the file that was asked for, not the temporary one
+            raise OSError(error.errno, error.strerror, os.fsdecode(path)) from error
         raise
 
 
