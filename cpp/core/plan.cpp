@@ -26,11 +26,13 @@ constexpr std::size_t kPartialBytes = 24;                   // of one channel in
 std::size_t CeilDiv(std::size_t a, std::size_t b) { return (a + b - 1) / b; }
 std::size_t RoundUp(std::size_t a, std::size_t multiple) { return CeilDiv(a, multiple) * multiple; }
 
-// Positions in one row of a tile, so that few channels fill vectors: 30 channels make rows of 240, 3 make 96.
-std::size_t Repeat(std::size_t columns) {
+// Positions in one row of a tile, so that few channels fill vectors and rows are long: 30 channels make rows of 480, 3
+// make 288. Few positions rather make more rows: parameters and sums cost by the column.
+std::size_t Repeat(std::size_t columns, std::size_t positions) {
   if (columns >= kLeastColumns) return 1;
   const std::size_t step = kLanesMultiple / std::gcd(columns, kLanesMultiple);
-  return RoundUp(CeilDiv(kLeastColumns, columns), step);
+  const std::size_t wanted = RoundUp(CeilDiv(kLeastColumns, columns), step);
+  return std::clamp(RoundUp(positions / kLeastRows, step), step, wanted);
 }
 
 }  // namespace
@@ -53,7 +55,7 @@ Plan::Plan(const Layout& layout, const Operand<T>& x, Purpose purpose)
     group_channels_ = channels_ <= most
                           ? channels_
                           : std::min(channels_, RoundUp(CeilDiv(channels_, CeilDiv(channels_, most)), step));
-    if (group_channels_ == channels_) repeat_ = Repeat(channels_ * inner_);
+    if (group_channels_ == channels_) repeat_ = Repeat(channels_ * inner_, positions_);
     const std::size_t columns = Columns(group_channels_);
     tile_positions = std::max(kLeastRows, kRowsTileElements / columns) * repeat_;
     quantum = kLanesMultiple * repeat_;
