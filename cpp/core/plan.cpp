@@ -7,16 +7,18 @@
 namespace batchnorm {
 namespace {
 
-constexpr std::size_t kTileElements = 65536;       // 256 KB of float32: a block that is taken twice is read from L2
-constexpr std::size_t kRowsTileElements = 262144;  // column sums are folded once a block, so blocks are longer here
-constexpr std::size_t kLeastRows = 64;             // likewise
-constexpr std::size_t kMostColumns = 1024;         // parameters and sums of one tile stay in L1 and L2
-constexpr std::size_t kLanesMultiple = 16;         // float32 lanes of the widest vector
-constexpr std::size_t kLeastColumns = 256;         // the loop over rows of a tile should not show
-constexpr std::size_t kShortRun = 32;              // shorter runs are gathered: a kernel call would cost more
-constexpr std::size_t kTasks = 256;                // enough for 64 threads to balance
+// A tile: 256 KB of float32, which is read from L2 if it is taken twice. A chunk has no less. Column sums are folded
+// once a block, and pivots guessed once a chunk, so tiles of rows are longer where there is enough for every thread.
+constexpr std::size_t kTileElements = 65536;
+constexpr std::size_t kRowsTileElements = 262144;
+constexpr std::size_t kFewChunks = 8;
+constexpr std::size_t kLeastRows = 64;
+constexpr std::size_t kMostColumns = 1024;  // parameters and sums of one tile stay in L1 and L2
+constexpr std::size_t kLanesMultiple = 16;  // float32 lanes of the widest vector
+constexpr std::size_t kLeastColumns = 256;  // the loop over rows of a tile should not show
+constexpr std::size_t kShortRun = 32;       // shorter runs are gathered: a kernel call would cost more
+constexpr std::size_t kTasks = 256;         // enough for 64 threads to balance
 constexpr std::size_t kMostChunks = 128;
-constexpr std::size_t kChunkElements = 262144;              // a chunk's first block costs more, so chunks are longer
 constexpr std::size_t kGroupElements = 16384;               // small channels are taken together
 constexpr std::size_t kCachedBytes = std::size_t{1} << 20;  // of one array in the L2 of a core, beside another
 constexpr std::size_t kStretch = 8192;                      // 32 KB: partial lines at its ends don't show
@@ -41,13 +43,13 @@ template <class T>
 Plan::Plan(const Layout& layout, const Operand<T>& x, Purpose purpose)
     : walk_(layout.walk), positions_(layout.positions), channels_(layout.channels), inner_(layout.inner) {
   run_ = x.Run();
-  std::size_t tile_positions, quantum;
+  std::size_t tile_elements, tile_positions, quantum;
   if (walk_ == Walk::kPlanar) {
     if (run_ < std::min(kShortRun, positions_)) run_ = 0;
     const std::size_t small = kGroupElements / std::max<std::size_t>(1, positions_);
     group_channels_ =
         std::clamp<std::size_t>(std::max(small, run_ > 0 ? Neighbours<T>(layout, purpose) : 1), 1, channels_);
-    tile_positions = kTileElements;
+    tile_elements = tile_positions = kTileElements;
     quantum = kLanesMultiple;
   } else {
     const std::size_t most = std::max<std::size_t>(1, kMostColumns / inner_);
@@ -57,7 +59,8 @@ Plan::Plan(const Layout& layout, const Operand<T>& x, Purpose purpose)
                           : std::min(channels_, RoundUp(CeilDiv(channels_, CeilDiv(channels_, most)), step));
     if (group_channels_ == channels_) repeat_ = Repeat(channels_ * inner_, positions_);
     const std::size_t columns = Columns(group_channels_);
-    tile_positions = std::max(kLeastRows, kRowsTileElements / columns) * repeat_;
+    tile_elements = std::clamp(layout.Values() / kFewChunks, kTileElements, kRowsTileElements);
+    tile_positions = std::max(kLeastRows, tile_elements / columns) * repeat_;
     quantum = kLanesMultiple * repeat_;
     // A row of a tile may hold several positions only where they touch.
     const std::size_t least = repeat_ > 1 ? tile_positions / 8 : kLanesMultiple / 2;
@@ -80,7 +83,7 @@ Plan::Plan(const Layout& layout, const Operand<T>& x, Purpose purpose)
   const std::size_t values = layout.ValuesPerChannel();
   const std::size_t most_memory = std::max<std::size_t>(std::size_t{1} << 20, values * channels_ * sizeof(T) / 64);
   chunks_ = std::min({CeilDiv(kTasks, groups_), kMostChunks, units, most_memory / (channels_ * kPartialBytes),
-                      values * group_channels_ / kChunkElements});
+                      values * group_channels_ / tile_elements});
   chunks_ = std::max<std::size_t>(1, chunks_);
   const auto source_of = [](std::size_t bytes) { return bytes > kCachedBytes ? Source::kMemory : Source::kCache; };
   source_ = source_of(values * channels_ * sizeof(T));
