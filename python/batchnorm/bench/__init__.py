@@ -63,9 +63,9 @@ def _options(argv: list[str]) -> argparse.Namespace:
         "float32, channels-first and channels-last.",
     )
     parser.add_argument("--quick", action="store_true", help="fewer shapes, small batches: about 20 seconds")
-    parser.add_argument("--json", type=_file, metavar="FILE", help="write the results as JSON")
-    parser.add_argument("--plot", type=_file, metavar="FILE.png", help="draw the speed-ups")
-    parser.add_argument("--threads", type=_positive, metavar="N", help="threads of batchnorm (default: its own choice)")
+    parser.add_argument("--json", type=output_file, metavar="FILE", help="write the results as JSON")
+    parser.add_argument("--plot", type=output_file, metavar="FILE.png", help="draw the speed-ups")
+    parser.add_argument("--threads", type=positive, metavar="N", help="threads of batchnorm (default: its own choice)")
     parser.add_argument(
         "--shapes",
         type=_shapes,
@@ -84,13 +84,14 @@ def _shapes(text: str) -> list[shapes.Shape | str]:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """Take a positive integer."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a positive integer, got {text!r}")
     return int(text)
 
 
-def _file(text: str) -> Path:
+def output_file(text: str) -> Path:
     """Take a path whose directory exists: better said before minutes of timing than after."""
     path = Path(text)
     if not path.parent.is_dir():

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from .report import JOBS, Machine, geometric_means
-from .runner import Result
+
+if TYPE_CHECKING:  # what it loads needs scikit-learn
+    from .runner import Result
 
 # Told apart by colour-blind readers and in grey (Okabe and Ito).
 COLORS = {"train": "#0072B2", "inference": "#56B4E9", "backward": "#E69F00"}
@@ -27,7 +31,7 @@ def save(path: Path, results: list[Result], machine: Machine) -> None:
     speedups = [r.speedup for r in results]
     # Bars start at 1, where both are equally fast, and leave room for the numbers above them.
     panels[0].set_ylim(min([1.0, *(0.8 * s for s in speedups)]), 1.5 * max(2.0, *speedups))
-    panels[-1].set_xticklabels([_two_lines(label) for label in labels])
+    panels[-1].set_xticklabels([two_lines(label) for label in labels])
     for axes in panels[:-1]:
         axes.set_xticklabels([])
     figure.legend(*panels[-1].get_legend_handles_labels(), loc="outside lower center", ncols=len(JOBS), frameon=False)
@@ -42,26 +46,36 @@ def save(path: Path, results: list[Result], machine: Machine) -> None:
 
 
 def _panel(axes: Axes, labels: list[str], results: list[Result]) -> None:
-    width = 0.8 / len(JOBS)
-    for i, job in enumerate(JOBS):
-        bars = [(labels.index(r.label) + (i - 1) * width, r.speedup) for r in results if r.job == job]
-        places, heights = [place for place, _ in bars], [height for _, height in bars]
-        drawn = axes.bar(places, heights, width, color=COLORS[job], label=job)
-        axes.bar_label(drawn, [f"{h:.0f}" if h >= 10 else f"{h:.1f}" for h in heights], fontsize=7.5)
+    bars(axes, labels, {job: {r.label: r.speedup for r in results if r.job == job} for job in JOBS})
+    times_axis(axes, "times NumPy")
+
+
+def times_axis(axes: Axes, label: str) -> None:
+    """Scale speed-ups by their logarithm: twice as fast is as far up as half as fast is down."""
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(LogLocator(10, (1, 2, 5)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}x"))
     axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.set_ylabel(label)
+
+
+def bars(axes: Axes, labels: list[str], heights: Mapping[str, Mapping[str, float]]) -> None:
+    """Draw the bars of each job, by label, with their heights above them."""
+    width = 0.8 / len(JOBS)
+    for i, job in enumerate(JOBS):
+        places = [labels.index(label) + (i - 1) * width for label in heights[job]]
+        drawn = axes.bar(places, list(heights[job].values()), width, color=COLORS[job], label=job)
+        numbers = [f"{h:.0f}" if h >= 10 else f"{h:.1f}" for h in heights[job].values()]
+        axes.bar_label(drawn, numbers, fontsize=7.5)
     axes.set_xticks(range(len(labels)))
     axes.set_xlim(-0.6, len(labels) - 0.4)
     axes.tick_params(axis="x", labelsize=8.5)
-    axes.set_ylabel("times NumPy")
     axes.grid(axis="y", alpha=0.4)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _two_lines(label: str) -> str:
+def two_lines(label: str) -> str:
     """50x64x112x112 as "50x64" over "112x112"; the words of "photos 64x3x224x224" apart."""
     words = label.split()
     if len(words) > 1:

@@ -8,6 +8,7 @@ import statistics
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from rich import box
@@ -18,7 +19,9 @@ from rich.table import Table
 import batchnorm as bn
 
 from .. import _core
-from .runner import Result
+
+if TYPE_CHECKING:  # what it loads needs scikit-learn
+    from .runner import Result
 
 JOBS = ("train", "inference", "backward")
 

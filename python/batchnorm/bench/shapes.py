@@ -60,11 +60,12 @@ def parse(text: str) -> list[Shape | str]:
         elif name in sets:
             found.extend(sets[name])
         else:
-            found.append(_spelled_out(name, [*sets, PHOTOS]))
+            found.append(spelled_out(name, [*sets, PHOTOS]))
     return found
 
 
-def _spelled_out(text: str, names: list[str]) -> Shape:
+def spelled_out(text: str, names: list[str]) -> Shape:
+    """Read a shape like 50x64x112x112; ValueError, with the names that would do, for what is none."""
     extents = text.split("x")
     if len(extents) < 2 or not all(e.isdecimal() and int(e) > 0 for e in extents):
         raise ValueError(f"expected one of {', '.join(names)}, or a shape like 50x64x112x112; got {text!r}")
