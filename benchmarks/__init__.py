@@ -1,0 +1,1 @@
+"""Measurements for those who work on the library; README.md tells which file answers what."""
