@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -79,10 +80,10 @@ def _look_for_tools() -> None:
         raise CountingError("needs rich: pip install '.[benchmarks]'")
 
 
-def _stored() -> dict[str, dict[str, float]]:
+def _stored() -> dict[str, Any]:
     if not STORED.exists():
         raise CountingError(f"no {STORED.name} to compare with: run with --update")
-    stored: dict[str, dict[str, float]] = json.loads(STORED.read_text(encoding="utf-8"))
+    stored: dict[str, Any] = json.loads(STORED.read_text(encoding="utf-8"))
     return stored
 
 
