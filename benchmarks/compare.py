@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import os
 import sys
 from pathlib import Path
 
@@ -13,10 +12,10 @@ from batchnorm.bench import output_file, positive
 from batchnorm.bench.shapes import Case, Shape
 
 from . import cases, cells, measure, peers
+from .busy import busy_cores
 
-# Of the load per core. On a busy core a thread that others wait for may be away for a time slice, which is as long as
-# a thousand small calls.
-BUSY = 0.25
+# Cores. On a busy one a thread that others wait for may be away for a time slice, as long as a thousand small calls.
+BUSY = 0.2
 
 
 def main() -> int:
@@ -45,11 +44,9 @@ def _compare(options: argparse.Namespace, wanted: list[Case]) -> int:
     contenders, versions, absent = peers.installed(bn.get_num_threads(), options.peers)
     for package in absent:
         console.print(f"{package} is not installed, its column is left out", highlight=False)
-    load, cores = os.getloadavg()[0], os.cpu_count() or 1
-    if load > BUSY * cores:
-        console.print(
-            f"this machine is busy (load {load:.1f} on {cores} cores): small ratios mean little", highlight=False
-        )
+    busy = busy_cores()
+    if busy is not None and busy > BUSY:
+        console.print(f"other programs use {busy:.1f} cores: times of small arrays mean little", highlight=False)
     runs: list[list[cells.Cell]] = []
     remarks: dict[str, None] = {}
     try:
