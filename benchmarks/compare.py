@@ -12,10 +12,10 @@ from batchnorm.bench import output_file, positive
 from batchnorm.bench.shapes import Case, Shape
 
 from . import cases, cells, measure, peers
-from .busy import busy_cores
+from .busy import Others
 
 # Cores. On a busy one a thread that others wait for may be away for a time slice, as long as a thousand small calls.
-BUSY = 0.2
+BUSY = 0.1
 
 
 def main() -> int:
@@ -44,9 +44,7 @@ def _compare(options: argparse.Namespace, wanted: list[Case]) -> int:
     contenders, versions, absent = peers.installed(bn.get_num_threads(), options.peers)
     for package in absent:
         console.print(f"{package} is not installed, its column is left out", highlight=False)
-    busy = busy_cores()
-    if busy is not None and busy > BUSY:
-        console.print(f"other programs use {busy:.1f} cores: times of small arrays mean little", highlight=False)
+    others = Others()
     runs: list[list[cells.Cell]] = []
     remarks: dict[str, None] = {}
     try:
@@ -64,9 +62,12 @@ def _compare(options: argparse.Namespace, wanted: list[Case]) -> int:
     except DisagreementError as error:
         print(f"benchmarks.compare: {error}", file=sys.stderr)
         return 1
+    busy = others.cores()
     result = cells.medians(runs)
     title = f"{machine()}\n{', '.join(f'{name} {version}' for name, version in versions.items())}"
-    table.print_tables(console, result, title)
+    table.print_tables(console, result, title, list(versions))
+    if busy is not None and busy > BUSY:
+        remarks[f"Other programs used {busy:.1f} cores meanwhile: measure again, above all small arrays."] = None
     for remark in remarks:
         console.print(remark, highlight=False)
     if options.json is not None:

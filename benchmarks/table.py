@@ -19,13 +19,13 @@ LEGEND = """Times in ms, medians. ours and the peers write into an existing buff
 includes fresh memory. The last lines hold geometric means, below a peer those of its time over ours."""
 
 
-def print_tables(console: Console, cells: list[Cell], title: str) -> None:
-    """Print a table per job, then the cells that are lost."""
+def print_tables(console: Console, cells: list[Cell], title: str, peers: list[str]) -> None:
+    """Print a table per job, the columns in the order of peers, then the cells that are lost."""
     console.print(title, highlight=False, markup=False)
     for job in JOBS:
         of_job = [cell for cell in cells if cell.job == job]
         if of_job:
-            console.print(_table(job, of_job))
+            console.print(_table(job, of_job, [name for name in peers if name in peer_names(of_job)]))
     console.print(LEGEND, highlight=False)
     lost = [cell for cell in cells if cell.is_lost]
     large = sum(cell.nbytes >= LEAST_BYTES for cell in cells)
@@ -39,8 +39,7 @@ def print_tables(console: Console, cells: list[Cell], title: str) -> None:
         console.print(line, highlight=False)
 
 
-def _table(job: str, cells: list[Cell]) -> Table:
-    peers = peer_names(cells)
+def _table(job: str, cells: list[Cell], peers: list[str]) -> Table:
     into_fresh = {name for name in peers if not any(name in cell.buffer for cell in cells)}
     table = Table(box=box.SIMPLE_HEAD, title=job, title_justify="left", padding=(0, 0, 0, 1))
     for name in ("shape", "channels"):

@@ -97,8 +97,9 @@ def test_what_is_printed_and_written(tmp_path: Path) -> None:
     cells = [cell(oneDNN=0.5), cell("last", oneDNN=2.0), cell(job="backward")]
     assert peer_names(cells) == ["PyTorch", "JAX", "oneDNN"]
     console = Console(file=io.StringIO(), width=200)
-    table.print_tables(console, cells, "title")
+    table.print_tables(console, cells, "title", ["PyTorch", "oneDNN", "JAX", "absent"])
     text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert text.index("oneDNN") < text.index("JAX*") and "absent" not in text
     assert "JAX*" in text and "oneDNN*" not in text
     assert "0.50x  2x3x4, channels first, train: oneDNN is faster" in text
     assert "Of 3 cells of 1 MB and more, 1 are below 1" in text
