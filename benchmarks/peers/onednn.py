@@ -92,7 +92,8 @@ class Primitive:
     def __call__(self) -> None:
         """Run it on the arrays as they are now."""
         status = self._execute(self._primitive, self._stream, len(self._arguments), self._arguments)
-        if status or self._wait(self._stream):
+        status = status or self._wait(self._stream)
+        if status:
             raise RuntimeError(f"oneDNN: execution failed with status {status}")
 
     @staticmethod
