@@ -305,6 +305,44 @@ def test_squares_that_overflow(isa: str) -> None:
     assert np.isfinite(saved.mean).all()
 
 
+@pytest.mark.parametrize("odd", [np.nan, 1e25, 1e-25], ids=str)
+def test_a_channel_out_of_range_keeps_its_neighbours(isa: str, axis: int, odd: float) -> None:
+    """It is summed again in wide lanes; what its neighbours get stays the same, bit by bit."""
+    rng = np.random.default_rng(0)
+    x, dy = (rng.normal(size=(3000, 3)).astype(np.float32) for _ in range(2))
+    strange_x, strange_dy = x.copy(), dy.copy()
+    strange_x[:, 1] *= np.float32(odd)
+    strange_dy[:, 1] = 3e38
+    if axis == 0:
+        x, dy, strange_x, strange_dy = (np.ascontiguousarray(a.T) for a in (x, dy, strange_x, strange_dy))
+    kept = [0, 2]
+    results = []
+    for a, b in ((x, dy), (strange_x, strange_dy)):
+        y, saved = bn.batch_norm_train(a, axis=axis)
+        got = bn.batch_norm_backward(b, a, saved)
+        assert got.dweight is not None
+        assert got.dbias is not None
+        arrays = (saved.mean, saved.var, got.dweight, got.dbias, *(np.moveaxis(v, axis, 0) for v in (y, got.dx)))
+        results.append([v[kept] for v in arrays])
+    for want, have in zip(*results, strict=True):
+        np.testing.assert_array_equal(have, want)
+
+
+@pytest.mark.parametrize("period", [2, 16])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_periodic_data_in_long_tiles(isa: str, dtype: type, period: int) -> None:
+    """Arrays of 4 million values and more have the longest tiles of rows, whose roundings could all go one way."""
+    few = np.random.default_rng(0).normal(3, 1, size=(period, 256)).astype(dtype)
+    x = np.tile(few, (16384 // period, 1))
+    exact = few.astype(np.longdouble)
+    mean, var = exact.mean(0), exact.var(0)
+    stats = bn.channel_stats(x)
+    assert (np.abs(stats.mean - mean) <= 1e-14 * np.maximum(np.abs(mean), np.sqrt(var))).all()
+    assert (np.abs(stats.m2 - var * len(x)) <= (1e-14 + 1e-16 * np.abs(mean) / np.sqrt(var)) * var * len(x)).all()
+    _, saved = bn.batch_norm_train(x)
+    assert (np.abs(saved.var - var) <= (3e-7 if dtype is np.float32 else 1e-13) * var).all()
+
+
 def test_gradients_near_the_top_of_float32(isa: str) -> None:
     x, dy = np.full((10000, 2), 0.5, np.float32), np.full((10000, 2), 3e37, np.float32)
     x[::2] = -0.5

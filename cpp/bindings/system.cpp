@@ -6,6 +6,7 @@
 #include "bindings/register.h"
 #include "core/move.h"
 #include "core/parallel.h"
+#include "core/plan.h"
 #include "core/view.h"
 #include "dispatch/cpu.h"
 #include "dispatch/dispatch.h"
@@ -108,6 +109,7 @@ void RegisterSystem(py::module_& m) {
   m.def("config", &Config);
   m.def("_set_isa", [](const std::optional<std::string>& name) { SetIsa(name.value_or("")); });
   m.def("_isas", &UsableIsas);
+  m.def("_set_stream_above", &SetStreamAbove);
   m.def("move_bytes", &Move);
 }
 

@@ -47,8 +47,8 @@ class GradientReducer {
         sums.Fold(block);
       };
       // Products of float lanes overflow where dy is near the top of its range.
-      const auto in_range = [](double dy_xhat) { return std::isfinite(dy_xhat); };
-      TakeInRange(precision_, block.channels, scratch, take, in_range, sums.second());
+      const auto in_range = [](double, double dy_xhat) { return std::isfinite(dy_xhat); };
+      TakeInRange(precision_, block.channels, scratch, take, in_range, sums.first(), sums.second());
       double* into = partial + (block.channel - first);
       for (std::size_t c = 0; c < block.channels; ++c) {
         into[c] += sums.first()[c];
@@ -107,7 +107,7 @@ struct GradientJob {
            Scratch& scratch, Tile<T> out) const {
     kernels.gradient[static_cast<std::size_t>(store)](
         dy.Read(block, scratch, Scratch::kDy), x.Read(block, scratch, Scratch::kX),
-        {p.At(kMeanDy, block), p.At(kCenter, block), p.At(kSlope, block), p.At(kScale, block), p.PerRow(block)}, out);
+        {p.At(kMeanDy, block), p.At(kCenter, block), p.At(kSlope, block), p.At(kScale, block), p.RowsOf(block)}, out);
   }
 };
 template <class T, class GradientAt>

@@ -7,7 +7,8 @@
 namespace batchnorm {
 namespace {
 
-// (shift / deviation)^2. What is lost in sum2 - sum^2 / n grows by this part; means of 96 values seldom lie so far off.
+// (shift / rms about the pivot)^2: a shift of half a deviation, which adds a quarter to what is lost in sum2 - sum^2 /
+// n. Means of 96 values seldom lie so far off.
 constexpr double kOffCentre = 0.2;
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();

@@ -62,7 +62,7 @@ struct AffineJob {
            Scratch& scratch, Tile<T> out) const {
     kernels.affine[static_cast<std::size_t>(store)](
         in.Read(block, scratch, Scratch::kX),
-        {p.At(kCenter, block), p.At(kScale, block), p.At(kShift, block), p.PerRow(block)}, out);
+        {p.At(kCenter, block), p.At(kScale, block), p.At(kShift, block), p.RowsOf(block)}, out);
   }
 };
 template <class T, class AffineAt>

@@ -9,10 +9,10 @@
 namespace batchnorm {
 
 // Note [Pivots]
-// A block takes its sums about a pivot inside the data: the first block of a chunk about its first value, a later one
-// about the mean of the block before. A pivot more than 0.45 standard deviations off the block's mean is moved
-// there and the block, now in cache, is taken again; so a jump in the data costs a block twice and no digit. A constant
-// channel is its own first pivot: every deviation is exactly 0.
+// A block takes its sums about a pivot inside the data: the first block of a chunk about the mean of its first 96
+// values, a later one about the mean of the block before. A pivot more than half a standard deviation off the block's
+// mean is moved there and the block, now in cache, is taken again; so a jump in the data costs a block twice and no
+// digit. A constant channel is its own first pivot: every deviation is exactly 0.
 //
 // Note [Narrow range]
 // Squares of float lanes overflow at deviations of 1e19 and vanish at 1e-19. A channel whose sums in a block come near

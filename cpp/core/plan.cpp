@@ -1,5 +1,7 @@
 #include "core/plan.h"
 
+#include <atomic>
+#include <limits>
 #include <numeric>
 
 #include "dispatch/cpu.h"
@@ -7,22 +9,21 @@
 namespace batchnorm {
 namespace {
 
-// A tile: 256 KB of float32, which is read from L2 if it is taken twice. A chunk has no less. Column sums are folded
-// once a block, and pivots guessed once a chunk, so tiles of rows are longer where there is enough for every thread.
+// A tile, and at least a chunk: 256 KB of float32, which is read from L2 if it is taken twice. Column sums are folded
+// once a block, and pivots guessed once a chunk, so tiles of rows are longer, up to 1 MB, where enough chunks are left.
 constexpr std::size_t kTileElements = 65536;
 constexpr std::size_t kRowsTileElements = 262144;
-constexpr std::size_t kFewChunks = 8;
-constexpr std::size_t kLeastRows = 64;
-constexpr std::size_t kMostColumns = 1024;  // parameters and sums of one tile stay in L1 and L2
-constexpr std::size_t kLanesMultiple = 16;  // float32 lanes of the widest vector
-constexpr std::size_t kLeastColumns = 256;  // the loop over rows of a tile should not show
-constexpr std::size_t kShortRun = 32;       // shorter runs are gathered: a kernel call would cost more
-constexpr std::size_t kTasks = 256;         // enough for 64 threads to balance
-constexpr std::size_t kMostChunks = 128;
-constexpr std::size_t kGroupElements = 16384;               // small channels are taken together
+constexpr std::size_t kFewChunks = 8;          // for a few threads; larger arrays have more
+constexpr std::size_t kLeastRows = 64;         // of wide tiles: as many as a guess of pivots wants, or nearly
+constexpr std::size_t kMostColumns = 1024;     // parameters and sums of one tile stay in L1 and L2
+constexpr std::size_t kLeastColumns = 256;     // the loop over rows of a tile should not show
+constexpr std::size_t kShortRun = 32;          // shorter runs are gathered: a kernel call would cost more
+constexpr std::size_t kTasks = 256;            // enough for 64 threads to balance
+constexpr std::size_t kMostChunks = 128;       // what they leave is merged by one thread per group
+constexpr std::size_t kGroupElements = 16384;  // small channels are taken together
 constexpr std::size_t kCachedBytes = std::size_t{1} << 20;  // of one array in the L2 of a core, beside another
 constexpr std::size_t kStretch = 8192;                      // 32 KB: partial lines at its ends don't show
-constexpr std::size_t kLeastGroups = 16;                    // of channels, for threads to share
+constexpr std::size_t kLeastGroups = 32;                    // of channels: eight threads go group by group
 constexpr std::size_t kPartialBytes = 24;                   // of one channel in one chunk
 
 std::size_t CeilDiv(std::size_t a, std::size_t b) { return (a + b - 1) / b; }
@@ -32,7 +33,7 @@ std::size_t RoundUp(std::size_t a, std::size_t multiple) { return CeilDiv(a, mul
 // make 288. Few positions rather make more rows: parameters and sums cost by the column.
 std::size_t Repeat(std::size_t columns, std::size_t positions) {
   if (columns >= kLeastColumns) return 1;
-  const std::size_t step = kLanesMultiple / std::gcd(columns, kLanesMultiple);
+  const std::size_t step = kMostLanes / std::gcd(columns, kMostLanes);
   const std::size_t wanted = RoundUp(CeilDiv(kLeastColumns, columns), step);
   return std::clamp(RoundUp(positions / kLeastRows, step), step, wanted);
 }
@@ -43,28 +44,32 @@ template <class T>
 Plan::Plan(const Layout& layout, const Operand<T>& x, Purpose purpose)
     : walk_(layout.walk), positions_(layout.positions), channels_(layout.channels), inner_(layout.inner) {
   run_ = x.Run();
+  map_rows_ = run_ > 0 && x.ChannelsTouch() ? PlanarRows::kChannels : PlanarRows::kRuns;
   std::size_t tile_elements, tile_positions, quantum;
   if (walk_ == Walk::kPlanar) {
     if (run_ < std::min(kShortRun, positions_)) run_ = 0;
     const std::size_t small = kGroupElements / std::max<std::size_t>(1, positions_);
-    group_channels_ =
-        std::clamp<std::size_t>(std::max(small, run_ > 0 ? Neighbours<T>(layout, purpose) : 1), 1, channels_);
+    const std::size_t neighbours =
+        map_rows_ == PlanarRows::kRuns ? 1 : Neighbours(layout.ValuesPerChannel() * sizeof(T), purpose);
+    group_channels_ = std::clamp<std::size_t>(std::max(small, neighbours), 1, channels_);
     tile_elements = tile_positions = kTileElements;
-    quantum = kLanesMultiple;
+    quantum = kMostLanes;
   } else {
     const std::size_t most = std::max<std::size_t>(1, kMostColumns / inner_);
-    const std::size_t step = kLanesMultiple / std::gcd(inner_, kLanesMultiple);
+    const std::size_t step = kMostLanes / std::gcd(inner_, kMostLanes);
     group_channels_ = channels_ <= most
                           ? channels_
                           : std::min(channels_, RoundUp(CeilDiv(channels_, CeilDiv(channels_, most)), step));
     if (group_channels_ == channels_) repeat_ = Repeat(channels_ * inner_, positions_);
     const std::size_t columns = Columns(group_channels_);
-    tile_elements = std::clamp(layout.Values() / kFewChunks, kTileElements, kRowsTileElements);
-    tile_positions = std::max(kLeastRows, tile_elements / columns) * repeat_;
-    quantum = kLanesMultiple * repeat_;
+    quantum = kMostLanes * repeat_;
     // A row of a tile may hold several positions only where they touch.
-    const std::size_t least = repeat_ > 1 ? tile_positions / 8 : kLanesMultiple / 2;
+    const std::size_t least =
+        repeat_ > 1 ? std::max(kLeastRows, kTileElements / columns) * repeat_ / 8 : kMostLanes / 2;
     if (run_ < std::min(least, positions_) || (repeat_ > 1 && !x.DensePositions())) run_ = 0;
+    tile_elements =
+        run_ == 0 ? kTileElements : std::clamp(layout.Values() / kFewChunks, kTileElements, kRowsTileElements);
+    tile_positions = std::max(kLeastRows, tile_elements / columns) * repeat_;
   }
   groups_ = CeilDiv(channels_, group_channels_);
 
@@ -95,23 +100,37 @@ Plan::Plan(const Layout& layout, const Operand<T>& x, Purpose purpose)
 template Plan::Plan(const Layout&, const Operand<float>&, Purpose);
 template Plan::Plan(const Layout&, const Operand<double>&, Purpose);
 
-// Channels in a group of the planar walk, so that their runs, which touch, make stretches that memory streams. A group
+// Channels in a group of the planar walk whose runs touch, so that they make stretches that memory streams. A group
 // that is summed first should still be in cache when it is mapped, and leave groups for every thread.
-template <class T>
-std::size_t Plan::Neighbours(const Layout& layout, Purpose purpose) const {
-  if (purpose == Purpose::kMap) return kTileElements / run_;
-  const std::size_t bytes = layout.ValuesPerChannel() * sizeof(T);
-  return std::min({CeilDiv(kStretch, run_), kCachedBytes / std::max<std::size_t>(1, bytes), channels_ / kLeastGroups});
+std::size_t Plan::Neighbours(std::size_t channel_bytes, Purpose purpose) const {
+  if (purpose == Purpose::kMap) return std::min(kTileElements, positions_ * channels_ / kFewChunks) / run_;
+  const std::size_t cached = kCachedBytes / std::max<std::size_t>(1, channel_bytes);
+  return std::min({CeilDiv(kStretch, run_), cached, channels_ / kLeastGroups});
 }
 
 std::size_t Plan::Values(std::size_t chunk) const {
   return (Position(Unit(chunk + 1)) - Position(Unit(chunk))) * inner_;
 }
 
-StoreKind StoreFor(std::size_t output_bytes) {
-  static const std::size_t cache = LastLevelCacheBytes();
-  return cache > 0 && output_bytes > cache ? StoreKind::kStream : StoreKind::kPlain;
+namespace {
+
+std::size_t DefaultStreamAbove() {
+  const std::size_t cache = LastLevelCacheBytes();
+  return cache > 0 ? cache : std::numeric_limits<std::size_t>::max();
 }
+
+std::atomic<std::size_t>& StreamAbove() {
+  static std::atomic<std::size_t> bytes{DefaultStreamAbove()};
+  return bytes;
+}
+
+}  // namespace
+
+StoreKind StoreFor(std::size_t output_bytes) {
+  return output_bytes > StreamAbove() ? StoreKind::kStream : StoreKind::kPlain;
+}
+
+void SetStreamAbove(std::optional<std::size_t> bytes) { StreamAbove() = bytes.value_or(DefaultStreamAbove()); }
 
 int ThreadsFor(std::size_t bytes, int threads) {
   constexpr std::size_t kLeastBytes = 65536;  // below this, waking a thread costs more than it saves

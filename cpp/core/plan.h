@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <optional>
 
 #include "core/view.h"
 
@@ -15,15 +16,12 @@ namespace batchnorm {
 
 enum class Order { kForward, kBackward };
 
-// What the rows of a planar tile are. Sums go by runs: they take a channel's runs at one stride together. Maps go by
-// channels: runs of neighbours touch in memory.
-enum class Rows { kRuns, kChannels };
-
-// How a sweep meets the values of a chunk.
+// How a sweep meets the values of a chunk. Sums go by runs, a channel's runs at one stride together; maps go by
+// channels where runs of neighbours touch in memory.
 struct Sweep {
   Source source;
   Order order;
-  Rows rows;
+  PlanarRows rows;
 };
 
 class Plan {
@@ -45,20 +43,19 @@ class Plan {
   // Values per channel in a chunk.
   std::size_t Values(std::size_t chunk) const;
 
-  // The sweep that sums values; the maps that read all of them again, a group's right after its sums, or all for the
-  // first time. Again is backwards: what was read last is still in cache.
-  Sweep First() const { return {source_, Order::kForward, Rows::kRuns}; }
-  Sweep Again() const { return {source_, Order::kBackward, Rows::kChannels}; }
-  Sweep Once() const { return {source_, Order::kForward, Rows::kChannels}; }
-  Sweep GroupAgain() const { return {group_source_, Order::kBackward, Rows::kChannels}; }
+  // The sweep that sums; the map of a job without sums; the map after the sums of all groups, and right after those of
+  // its own group. Again is backwards: what was read last is still in cache.
+  Sweep First() const { return {source_, Order::kForward, PlanarRows::kRuns}; }
+  Sweep Once() const { return {source_, Order::kForward, map_rows_}; }
+  Sweep Again() const { return {source_, Order::kBackward, map_rows_}; }
+  Sweep GroupAgain() const { return {group_source_, Order::kBackward, map_rows_}; }
 
   // Calls body(block) for the blocks of a chunk, in the sweep's order of position.
   template <class Body>
   void ForEachBlock(std::size_t group, std::size_t chunk, const Sweep& sweep, Body body) const;
 
  private:
-  template <class T>
-  std::size_t Neighbours(const Layout& layout, Purpose purpose) const;
+  std::size_t Neighbours(std::size_t channel_bytes, Purpose purpose) const;
   std::size_t Unit(std::size_t chunk) const { return chunk_units_ * chunk + std::min(chunk, longer_chunks_); }
   std::size_t Position(std::size_t unit) const {
     return std::min(positions_, unit / pieces_ * run_ + std::min(run_, unit % pieces_ * piece_));
@@ -76,6 +73,7 @@ class Plan {
   std::size_t runs_at_one_stride_ = 1;
   std::size_t chunks_, chunk_units_, longer_chunks_;  // the first longer_chunks_ have one unit more
   Source source_, group_source_;
+  PlanarRows map_rows_;
 };
 
 template <class Body>
@@ -101,7 +99,7 @@ void Plan::EmitBlock(std::size_t group, std::size_t first, std::size_t end, cons
   const std::size_t channel = FirstChannel(group), channels = Channels(group), n = end - first;
   if (walk_ == Walk::kPlanar) {
     const std::size_t cols = std::min(n, run_);
-    if (sweep.rows == Rows::kChannels && channels > 1) {
+    if (sweep.rows == PlanarRows::kChannels && channels > 1) {
       for (std::size_t p = first; p < end; p += cols)
         body(Block{p, cols, channel, channels, channels, cols, sweep.source});
       return;
@@ -126,6 +124,8 @@ Precision TrainingPrecision(const Layout& layout) {
 
 // How a call writes its output: past the caches where the output is larger than the last of them.
 StoreKind StoreFor(std::size_t output_bytes);
+// For tests, whose arrays are small: another bound than the cache's size, which none brings back.
+void SetStreamAbove(std::optional<std::size_t> bytes);
 
 // Fewer threads than asked for where there is too little to do.
 int ThreadsFor(std::size_t bytes, int threads);

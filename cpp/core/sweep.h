@@ -1,4 +1,4 @@
-// The order of work that every job shares: sums over the blocks, their merge, then a map over the same blocks.
+// The order of work that every job shares: sums over blocks, their merge, then a map over the same values.
 #pragma once
 
 #include <algorithm>
@@ -14,10 +14,9 @@
 namespace batchnorm {
 
 // Calls, on some thread each,
-//     reduce(group, chunk, sweep, partial, scratch)   for every chunk; partial takes `fields` float64 per channel of
-//     the group finish(group, partials)                          then; the chunks' partials of the group, one after the
-//     other map(group, chunk, sweep, partials, scratch)     then, for every chunk, with what finish left in the
-//     partials
+//     reduce(group, chunk, sweep, partial, scratch) for every chunk: `fields` float64 per channel of the group;
+//     finish(group, partials): the partials of the group's chunks, one after the other;
+//     map(group, chunk, sweep, partials, scratch) for every chunk, with what finish left in the partials.
 // Group by group where there are groups for every thread: what the reduction read may then still be in cache when the
 // map reads it again. Otherwise step by step, every step over all chunks.
 template <class Reduce, class Finish, class Map>
@@ -77,7 +76,7 @@ class ColumnParameters {
         inner_(plan.inner()),
         columns_(plan.Columns(channels_)),
         fields_(fields),
-        stride_(columns_ + kWrap),
+        stride_(columns_ + kMostLanes),
         data_(scratch.Get<T>(slot, fields * stride_)) {}
 
   // values(c), an array of all fields, for the group's channels, c counted from its first.
@@ -102,8 +101,10 @@ class ColumnParameters {
     return data_ + field * stride_ + (planar_ ? block.channel - first_ : 0);
   }
 
-  // Whether the rows of the block's tile are channels.
-  bool PerRow(const Block& block) const { return planar_ && block.channels > 1; }
+  // What the rows of the block's tile are.
+  PlanarRows RowsOf(const Block& block) const {
+    return planar_ && block.channels > 1 ? PlanarRows::kChannels : PlanarRows::kRuns;
+  }
 
  private:
   std::size_t first_, channels_;

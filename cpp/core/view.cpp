@@ -9,11 +9,12 @@ namespace batchnorm {
 namespace {
 
 // Rows of short planes fill vectors where plane by plane would end one at every plane; long planes need no column sums.
-// Sums cross between 7 x 7 and 14 x 14. A map has no sums to close at the end of a plane, so it crosses earlier.
+// Sums cross between 7 x 7 and 14 x 14. A map has no sums to close at the end of a plane, so it crosses earlier; runs
+// that the plan holds too short (kShortRun) it would gather.
 constexpr std::size_t kLongestInner = 128;
 constexpr std::size_t kLongestInnerOfMap = 32;
 
-constexpr std::size_t kMostAxes = 66;  // NumPy has at most 64, and channels of one tile add one
+constexpr std::size_t kMostAxes = 64;  // as many as NumPy has
 
 std::size_t Extent(const ArrayView& x, std::size_t axis) { return static_cast<std::size_t>(x.extents[axis]); }
 

@@ -79,6 +79,8 @@ class Operand {
   std::size_t Run() const;
   // Whether positions follow each other without a gap, so that one row of a tile can hold several.
   bool DensePositions() const { return positions_.back().stride == row_bytes_; }
+  // Whether such stretches of neighbouring channels do.
+  bool ChannelsTouch() const { return channel_stride_ == static_cast<std::ptrdiff_t>(Run() * sizeof(T)); }
   // How many such stretches lie at one stride.
   std::size_t RunsAtOneStride() const { return positions_.size() > 1 ? positions_[positions_.size() - 2].extent : 1; }
 

@@ -20,17 +20,21 @@ struct Tile {
   Source source = Source::kCache;
 };
 
-// Parameters per column begin anew after their end, for so many columns (Note [Straddling rows] in map-inl.h).
-constexpr std::size_t kWrap = 16;
+// The float lanes of the widest vector. Parameters per column begin anew after their end, for so many columns (Note
+// [Straddling rows] in map-inl.h).
+constexpr std::size_t kMostLanes = 16;
+
+// What the rows of a planar tile are: runs of one channel, or one run each of several channels.
+enum class PlanarRows { kRuns, kChannels };
 
 // y = (x - center) * scale + shift. Planar: one value each, or one per row where rows are channels. Rows: one per
-// column (and kWrap).
+// column (and kMostLanes).
 template <class T>
 struct AffineParameters {
   const T* center;
   const T* scale;
   const T* shift;
-  bool per_row = false;
+  PlanarRows rows = PlanarRows::kRuns;
 };
 
 // xhat = (x - center) * rstd. As above, without a wrap.
@@ -47,7 +51,7 @@ struct GradientParameters {
   const T* center;
   const T* slope;
   const T* scale;
-  bool per_row = false;
+  PlanarRows rows = PlanarRows::kRuns;
 };
 
 enum class Walk {

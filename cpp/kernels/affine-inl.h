@@ -11,7 +11,7 @@ template <Walk W, class T>
 struct AffineMap {
   Tile<const T> x;
   Parameter<W, T> center, scale, shift;
-  bool per_row;
+  PlanarRows rows;
   template <class Lanes>
   BATCHNORM_INLINE Vec<T> operator()(std::size_t r, std::size_t j, Lanes lanes) const {
     const Vec<T> d = LoadAs<T>(Row(x, r) + j, lanes, Vec<T>{}) - center.At(j, lanes);
@@ -30,7 +30,7 @@ struct AffineMap {
 template <Walk W, StoreKind S, class T>
 void Affine(Tile<const T> x, AffineParameters<T> p, Tile<T> y) {
   using P = Parameter<W, T>;
-  Map<S>(y, AffineMap<W, T>{x, P(p.center), P(p.scale), P(p.shift), p.per_row});
+  Map<S>(y, AffineMap<W, T>{x, P(p.center), P(p.scale), P(p.shift), p.rows});
 }
 
 }  // namespace

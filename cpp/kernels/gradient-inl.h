@@ -39,7 +39,7 @@ template <Walk W, class T>
 struct GradientMap {
   Tile<const T> dy, x;
   Parameter<W, T> mean_dy, center, slope, scale;
-  bool per_row;
+  PlanarRows rows;
   template <class Lanes>
   BATCHNORM_INLINE Vec<T> operator()(std::size_t r, std::size_t j, Lanes lanes) const {
     const Vec<T> e = LoadAs<T>(Row(dy, r) + j, lanes, Vec<T>{}) - mean_dy.At(j, lanes);
@@ -63,7 +63,7 @@ struct GradientMap {
 template <Walk W, StoreKind S, class T>
 void Gradient(Tile<const T> dy, Tile<const T> x, GradientParameters<T> p, Tile<T> dx) {
   using P = Parameter<W, T>;
-  Map<S>(dx, GradientMap<W, T>{dy, x, P(p.mean_dy), P(p.center), P(p.slope), P(p.scale), p.per_row});
+  Map<S>(dx, GradientMap<W, T>{dy, x, P(p.mean_dy), P(p.center), P(p.slope), P(p.scale), p.rows});
 }
 
 }  // namespace

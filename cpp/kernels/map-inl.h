@@ -40,15 +40,16 @@ BATCHNORM_INLINE std::size_t MapRow(T* row, std::size_t r, std::size_t j, std::s
 //
 // Note [Straddling rows]: a line that is streamed in part and stored in part costs more than ten whole ones. Where rows
 // touch, vectors are therefore aligned once, and the last of a row reaches into the next: parameters per column begin
-// anew after their end (kWrap) for it, parameters per row are those of both rows in turn.
+// anew after their end (kMostLanes) for it, parameters per row are those of both rows in turn.
 template <StoreKind S, class T, class MapAt>
 BATCHNORM_INLINE void Map(Tile<T> y, MapAt map) {
+  static_assert(kLanes<T> <= kMostLanes);
   const Ahead ahead(map.input(), y.cols);
   const bool straddle = S == StoreKind::kStream && map.Touching() && RowsTouch(y) && y.cols >= kLanes<T>;
   std::size_t j = 0;
   for (std::size_t r = 0; r < y.rows; ++r) {
     T* row = Row(y, r);
-    if (map.per_row) map.SetRow(r);
+    if (map.rows == PlanarRows::kChannels) map.SetRow(r);
     if (S == StoreKind::kStream && j == 0) {
       const std::size_t head = ToAlignment(row);
       if (0 < head && head <= y.cols) {
@@ -61,7 +62,7 @@ BATCHNORM_INLINE void Map(Tile<T> y, MapAt map) {
       j = 0;
     } else if (straddle && r + 1 < y.rows) {
       Vec<T> v = map(r, j, All{});
-      if (map.per_row) {
+      if (map.rows == PlanarRows::kChannels) {
         map.SetRow(r + 1);
         v = Select(First{y.cols - j}, v, map(r, j, All{}));
       }

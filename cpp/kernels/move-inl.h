@@ -8,7 +8,7 @@ namespace {
 
 struct Copied {
   Tile<const float> a;
-  static constexpr bool per_row = false;
+  static constexpr PlanarRows rows = PlanarRows::kRuns;
   template <class Lanes>
   BATCHNORM_INLINE F32 operator()(std::size_t r, std::size_t j, Lanes lanes) const {
     return LoadAs<float>(Row(a, r) + j, lanes, F32{});
@@ -21,7 +21,7 @@ struct Copied {
 
 struct Added {
   Copied a, b;
-  static constexpr bool per_row = false;
+  static constexpr PlanarRows rows = PlanarRows::kRuns;
   template <class Lanes>
   BATCHNORM_INLINE F32 operator()(std::size_t r, std::size_t j, Lanes lanes) const {
     return a(r, j, lanes) + b(r, j, lanes);

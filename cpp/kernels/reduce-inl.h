@@ -61,7 +61,7 @@ struct Sums {
 };
 
 // A float64 sum of vectors. What float64 lanes lose at each addition is kept beside the sum (Knuth's two-sum): a block
-// adds up to 500 vectors here, and on periodic data their roundings all go one way. Float lanes lose more before they
+// adds up to 2000 vectors here, and on periodic data their roundings all go one way. Float lanes lose more before they
 // get here.
 struct WideSum {
   F64 lower{}, upper{}, lost{};

@@ -148,6 +148,7 @@ def check_axis_int(axis: object, /) -> int:
 def config() -> dict[str, Any]:
     """Keys: version, compiler, isas_built, isas_found (lists), isa (used, or an error text), openmp, threads."""
 
+def _set_stream_above(bytes: int | None) -> None: ...
 def _set_isa(name: str | None, /) -> None:
     """Force one instruction set for this process (tests only); None goes back to the choice at start."""
 

@@ -32,7 +32,9 @@ def write_stats(path: str | os.PathLike[str], moments: Moments | None) -> None:
     except BaseException as error:
         if os.path.exists(temporary):
             os.unlink(temporary)
-        if isinstance(error, OSError):  # about the file that was asked for, not the temporary one
+        if (
+            isinstance(error, OSError) and error.errno is not None
+        ):  # about the file that was asked for, not the temporary one
             raise OSError(error.errno, error.strerror, os.fsdecode(path)) from error
         raise
 

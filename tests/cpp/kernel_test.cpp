@@ -48,8 +48,8 @@ struct Matrix {
 // One parameter: n values, which begin anew after the last.
 template <class T>
 std::vector<T> Parameter(std::size_t n, int seed) {
-  std::vector<T> values = Matrix<T>(1, n + kWrap, seed).memory;
-  for (std::size_t i = 0; i < kWrap; ++i) values[n + i] = values[i];
+  std::vector<T> values = Matrix<T>(1, n + kMostLanes, seed).memory;
+  for (std::size_t i = 0; i < kMostLanes; ++i) values[n + i] = values[i];
   return values;
 }
 
@@ -89,15 +89,16 @@ template <class T>
 void Maps(const KernelTable& table, Kind kind, Source source, std::size_t rows, std::size_t cols, std::size_t gap) {
   const WalkKernels<T>& kernels = KernelsOf(table, T{}).walk[kind == Kind::kRows ? 1 : 0];
   const bool per_row = kind == Kind::kPlanarPerRow;
+  const PlanarRows planar_rows = per_row ? PlanarRows::kChannels : PlanarRows::kRuns;
   const Matrix<T> x(rows, cols, 1, gap), dy(rows, cols, 2, gap);
   std::vector<std::vector<T>> p;
   for (int i = 0; i < 4; ++i) p.push_back(Parameter<T>(per_row ? rows : cols, 10 + i));
   for (std::size_t store = 0; store < kStoreKinds; ++store) {
     Matrix<T> y(rows, cols, 5, gap), dx(rows, cols, 6, gap);
     const Matrix<T> y_before = y, dx_before = dx;
-    kernels.affine[store](x.view(source), {p[0].data(), p[1].data(), p[2].data(), per_row}, y.tile());
+    kernels.affine[store](x.view(source), {p[0].data(), p[1].data(), p[2].data(), planar_rows}, y.tile());
     kernels.gradient[store](dy.view(source), x.view(source),
-                            {p[0].data(), p[1].data(), p[2].data(), p[3].data(), per_row}, dx.tile());
+                            {p[0].data(), p[1].data(), p[2].data(), p[3].data(), planar_rows}, dx.tile());
     table.fence();
     for (std::size_t r = 0; r < rows; ++r) {
       for (std::size_t j = 0; j < cols; ++j) {
