@@ -88,9 +88,9 @@ def print_table(console: Console, results: list[Result]) -> None:
         table.add_row("geometric mean", "", job, "", "", "", f"{mean:.1f}x", "", "", style="bold")
     console.print(table)
     console.print(
-        "Results were compared before anything was timed. ours: into out=; fresh: into a new array; folded: NumPy\n"
-        "with all constants folded into one scale and one shift, outside the means. GB/s: the least traffic of the\n"
-        "job over our time. % of limit: the time that kernels take which only move these bytes, over our time.",
+        "Results were compared before anything was timed. ours: into out=; fresh: into a new array; folded:\n"
+        "NumPy with all constants in one scale and one shift, outside the means. GB/s: the least traffic of\n"
+        "the job over our time. % of limit: the time of loops that only move these bytes, over our time.",
         highlight=False,
     )
 
