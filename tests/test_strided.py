@@ -97,3 +97,20 @@ def test_dense_layouts_stay_dense(dtype: Any) -> None:
         axis, x = Case((4, 5, 6, 7), layout).arrays(dtype)
         y, _ = bn.batch_norm_train(x, axis=axis)
         assert y.strides == x.strides, layout
+
+
+@pytest.mark.parametrize("shape", [(80, 1, 8), (80, 1, 31), (90, 2, 5, 3), (64, 1, 2, 2)], ids=str)
+def test_short_runs_are_gathered(isa: str, dtype: Any, shape: tuple[int, ...]) -> None:
+    """Every second image of one channel or two, whose runs are shorter than a kernel's call is worth."""
+    x = np.random.default_rng(0).normal(size=shape).astype(dtype)[::2]
+    y, saved = bn.batch_norm_train(x)
+    got = bn.batch_norm_backward(x, x, saved)
+    dense = np.ascontiguousarray(x)
+    want_y, want_saved = bn.batch_norm_train(dense)
+    want = bn.batch_norm_backward(dense, dense, want_saved)
+    for a, b in ((y, want_y), (got.dx, want.dx), (saved.mean, want_saved.mean)):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 if dtype is np.float32 else 1e-12)
+    inference = bn.batch_norm_inference(x, np.zeros(shape[1]), np.ones(shape[1]))
+    np.testing.assert_array_equal(
+        inference, bn.batch_norm_inference(dense, np.zeros(shape[1]), np.ones(shape[1])), strict=True
+    )

@@ -44,10 +44,10 @@ template <class T>
 Plan::Plan(const Layout& layout, const Operand<T>& x, Purpose purpose)
     : walk_(layout.walk), positions_(layout.positions), channels_(layout.channels), inner_(layout.inner) {
   run_ = x.Run();
-  map_rows_ = run_ > 0 && x.ChannelsTouch() ? PlanarRows::kChannels : PlanarRows::kRuns;
   std::size_t tile_elements, tile_positions, quantum;
   if (walk_ == Walk::kPlanar) {
     if (run_ < std::min(kShortRun, positions_)) run_ = 0;
+    if (run_ > 0 && x.ChannelsTouch()) map_rows_ = PlanarRows::kChannels;
     const std::size_t small = kGroupElements / std::max<std::size_t>(1, positions_);
     const std::size_t neighbours =
         map_rows_ == PlanarRows::kRuns ? 1 : Neighbours(layout.ValuesPerChannel() * sizeof(T), purpose);

@@ -73,7 +73,7 @@ class Plan {
   std::size_t runs_at_one_stride_ = 1;
   std::size_t chunks_, chunk_units_, longer_chunks_;  // the first longer_chunks_ have one unit more
   Source source_, group_source_;
-  PlanarRows map_rows_;
+  PlanarRows map_rows_ = PlanarRows::kRuns;
 };
 
 template <class Body>
