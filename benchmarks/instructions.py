@@ -29,7 +29,6 @@ STORED = Path(__file__).with_name("instructions.json")
 
 # Shape and layout: of planes, of the same channels-last, and a small table, where the call itself counts.
 CASES = (("8x32x14x14", "first"), ("8x32x14x14", "last"), ("64x32", "last"))
-JOBS = ("train", "inference", "backward")
 
 # Enough for the calls to outweigh what differs between two starts of Python.
 CALLS = 200
@@ -91,7 +90,7 @@ def _count_all(workers: int) -> dict[str, float]:
     """Count every job of every case, some at a time: counts don't feel each other, as times would."""
     from rich.console import Console
 
-    from batchnorm.bench.report import progress_bar
+    from batchnorm.bench.report import JOBS, progress_bar
 
     cells = [(label, layout, job) for label, layout in CASES for job in JOBS]
     with progress_bar(Console(stderr=True)) as bar, ThreadPoolExecutor(workers) as pool:

@@ -11,7 +11,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from batchnorm.bench.report import JOBS, Machine
+from batchnorm.bench.report import JOBS, Machine, milliseconds
 
 from .cells import FRESH_RIVAL, LEAST_BYTES, OURS, TOLERANCE, Cell, geometric_means, peer_names
 
@@ -97,7 +97,7 @@ def _times(ratio: float | None) -> str:
 
 
 def _ms(seconds: float | None) -> str:
-    return "" if seconds is None else f"{1e3 * seconds:.{2 if seconds >= 1e-4 else 4}f}"
+    return "" if seconds is None else milliseconds(seconds)
 
 
 def write_json(path: Path, cells: list[Cell], machine: Machine, versions: dict[str, str], remarks: list[str]) -> None:

@@ -101,16 +101,17 @@ def _rows(r: Result) -> Iterator[list[str]]:
         r.label,
         r.layout,
         r.job,
-        *(_ms(t) for t in (r.numpy, r.ours, r.fresh)),
+        *(milliseconds(t) for t in (r.numpy, r.ours, r.fresh)),
         f"{r.speedup:.1f}x",
         f"{r.gigabytes_per_second:.1f}",
         f"{r.percent_of_limit:.0f}",
     ]
     if r.folded is not None:
-        yield [r.label, r.layout, "  folded", _ms(r.folded), "", "", f"{r.folded / r.ours:.1f}x", "", ""]
+        yield [r.label, r.layout, "  folded", milliseconds(r.folded), "", "", f"{r.folded / r.ours:.1f}x", "", ""]
 
 
-def _ms(seconds: float) -> str:
+def milliseconds(seconds: float) -> str:
+    """Write a time as in the tables, with more digits where it is small."""
     return f"{1e3 * seconds:.{2 if seconds >= 1e-4 else 4}f}"
 
 
