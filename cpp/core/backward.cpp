@@ -46,8 +46,8 @@ class GradientReducer {
                                                                     sums.first_columns(), sums.second_columns());
         sums.Fold(block);
       };
-      // Products of float lanes overflow where dy is near the top of its range.
-      const auto in_range = [](double, double dy_xhat) { return std::isfinite(dy_xhat); };
+      // Float lanes overflow where dy is near the top of its range.
+      const auto in_range = [](double dy, double dy_xhat) { return std::isfinite(dy) && std::isfinite(dy_xhat); };
       TakeInRange(precision_, block.channels, scratch, take, in_range, sums.first(), sums.second());
       double* into = partial + (block.channel - first);
       for (std::size_t c = 0; c < block.channels; ++c) {

@@ -15,9 +15,9 @@ namespace batchnorm {
 // digit. A constant channel is its own first pivot: every deviation is exactly 0.
 //
 // Note [Narrow range]
-// Squares of float lanes overflow at deviations of 1e19 and vanish at 1e-19. A channel whose sums in a block come near
-// either takes them from float64 lanes. Only one whose sums are both exactly 0 is believed: it is constant, or its
-// deviations are below 1e-22 and cancel.
+// Squares of float lanes overflow at deviations of 1e19 and vanish at 1e-19, sums of x at values of 1e37. A channel
+// whose sums in a block come near either takes them from float64 lanes. Only one whose sums are both exactly 0 is
+// believed: it is constant, or its deviations are below 1e-22 and cancel.
 template <class T>
 class MomentReducer {
  public:
@@ -92,7 +92,7 @@ class MomentReducer {
 
   // Note [Narrow range]
   static bool InNarrowRange(double sum, double sum2, T) {
-    return sum2 < 1e34 && (sum2 >= 1e-26 || (sum == 0 && sum2 == 0));
+    return std::isfinite(sum) && sum2 < 1e34 && (sum2 >= 1e-26 || (sum == 0 && sum2 == 0));
   }
 
   // Takes the sums until every pivot is near its block's mean.

@@ -75,6 +75,24 @@ BATCHNORM_INLINE Vec<Acc> LoadAs(const T* p, Lanes lanes, Vec<Acc> fill) {
   }
 }
 
+// Zero in lanes that aren't touched.
+template <class V>
+BATCHNORM_INLINE V OnlyFirst(All, V v) {
+  return v;
+}
+template <class V>
+BATCHNORM_INLINE V OnlyFirst(First lanes, V v) {
+  return Select(lanes, v, V{});
+}
+
+// Calls body(j, lanes) for the vectors of a row.
+template <class Acc, class Body>
+BATCHNORM_INLINE void ForEachVector(std::size_t cols, Body body) {
+  std::size_t j = 0;
+  for (; j + kLanes<Acc> <= cols; j += kLanes<Acc>) body(j, All{});
+  if (j < cols) body(j, First{cols - j});
+}
+
 template <Walk W, class T, class Acc = T>
 class Parameter;
 

@@ -30,7 +30,7 @@ struct AffineMap {
 template <Walk W, StoreKind S, class T>
 void Affine(Tile<const T> x, AffineParameters<T> p, Tile<T> y) {
   using P = Parameter<W, T>;
-  Map<S>(y, AffineMap<W, T>{x, P(p.center), P(p.scale), P(p.shift), p.rows});
+  Map<W, S>(y, AffineMap<W, T>{x, P(p.center), P(p.scale), P(p.shift), p.rows});
 }
 
 }  // namespace

@@ -15,9 +15,9 @@ struct GradientTerm {
   template <class Lanes>
   BATCHNORM_INLINE Term<Acc> operator()(std::size_t r, std::size_t j, Lanes lanes) const {
     const Vec<Acc> c = center.At(j, lanes);
-    const Vec<Acc> d = LoadAs<Acc>(Row(x, r) + j, lanes, c) - c;
-    const T* e = Row(dy, r) + j;
-    return {LoadExact<Acc>(e, lanes), LoadAs<Acc>(e, lanes, Vec<Acc>{}), d * rstd.At(j, lanes)};
+    const Vec<Acc> d = Minus(LoadAs<Acc>(Row(x, r) + j, lanes, c), c);
+    const Vec<Acc> e = LoadAs<Acc>(Row(dy, r) + j, lanes, Vec<Acc>{});
+    return {e, e, d * rstd.At(j, lanes)};
   }
   BATCHNORM_INLINE const Tile<const T>& input() const { return x; }
   BATCHNORM_INLINE void Prefetch(std::size_t r, std::size_t j) const {
@@ -63,7 +63,7 @@ struct GradientMap {
 template <Walk W, StoreKind S, class T>
 void Gradient(Tile<const T> dy, Tile<const T> x, GradientParameters<T> p, Tile<T> dx) {
   using P = Parameter<W, T>;
-  Map<S>(dx, GradientMap<W, T>{dy, x, P(p.mean_dy), P(p.center), P(p.slope), P(p.scale), p.rows});
+  Map<W, S>(dx, GradientMap<W, T>{dy, x, P(p.mean_dy), P(p.center), P(p.slope), P(p.scale), p.rows});
 }
 
 }  // namespace

@@ -42,7 +42,7 @@ BATCHNORM_INLINE std::size_t MapRow(T* row, std::size_t r, std::size_t j, std::s
 // touch, vectors are therefore aligned once, and the last of a row reaches into the next: parameters per column begin
 // anew after their end (kMostLanes) for it, parameters per row are those of both rows in turn.
 template <StoreKind S, class T, class MapAt>
-BATCHNORM_INLINE void Map(Tile<T> y, MapAt map) {
+BATCHNORM_INLINE void MapRows(Tile<T> y, MapAt map) {
   static_assert(kLanes<T> <= kMostLanes);
   const Ahead ahead(map.input(), y.cols);
   const bool straddle = S == StoreKind::kStream && map.Touching() && RowsTouch(y) && y.cols >= kLanes<T>;
@@ -72,6 +72,36 @@ BATCHNORM_INLINE void Map(Tile<T> y, MapAt map) {
       Store(map(r, j, First{y.cols - j}), row + j, First{y.cols - j});
       j = 0;
     }
+  }
+}
+
+// The same in plain stores where every column has its parameters: some rows at a time, which load them once.
+constexpr std::size_t kMapBand = 4;
+
+template <class T, class MapAt>
+BATCHNORM_INLINE void MapColumns(Tile<T> y, MapAt map) {
+  const Ahead ahead(map.input(), y.cols);
+  std::size_t r = 0;
+  for (; r + kMapBand <= y.rows; r += kMapBand) {
+    ForEachVector<T>(y.cols, [&](std::size_t j, auto lanes) {
+      Vec<T> v[kMapBand];
+      for (std::size_t k = 0; k < kMapBand; ++k) v[k] = map(r + k, j, lanes);
+      for (std::size_t k = 0; k < kMapBand; ++k) Store(v[k], Row(y, r + k) + j, lanes);
+      if (j % (kLineBytes / sizeof(T)) != 0) return;
+      for (std::size_t k = 0; k < kMapBand; ++k) ahead.Prefetch<T, 1>(map, r + k, j);
+    });
+  }
+  for (; r < y.rows; ++r) {
+    ForEachVector<T>(y.cols, [&](std::size_t j, auto lanes) { Store(map(r, j, lanes), Row(y, r) + j, lanes); });
+  }
+}
+
+template <Walk W, StoreKind S, class T, class MapAt>
+BATCHNORM_INLINE void Map(Tile<T> y, MapAt map) {
+  if constexpr (W == Walk::kRows && S == StoreKind::kPlain) {
+    MapColumns(y, map);
+  } else {
+    MapRows<S>(y, map);
   }
 }
 

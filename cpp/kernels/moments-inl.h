@@ -19,12 +19,9 @@ struct MomentTerm {
   template <class Lanes>
   BATCHNORM_INLINE Term<Acc> operator()(std::size_t r, std::size_t j, Lanes lanes) const {
     const Vec<Acc> p = pivot.At(j, lanes);
-    const Vec<Acc> d = LoadAs<Acc>(Row(x, r) + j, lanes, p) - p;
-    if constexpr (kPivotLast<Acc>) {
-      return {LoadExact<Acc>(Row(x, r) + j, lanes), d, d};
-    } else {
-      return {d, d, d};
-    }
+    const Vec<Acc> v = LoadAs<Acc>(Row(x, r) + j, lanes, p);
+    const Vec<Acc> d = Minus(v, p);
+    return {kPivotLast<Acc> ? OnlyFirst(lanes, v) : d, d, d};
   }
   BATCHNORM_INLINE const Tile<const T>& input() const { return x; }
   BATCHNORM_INLINE void Prefetch(std::size_t r, std::size_t j) const { PrefetchAt(x, r, j); }

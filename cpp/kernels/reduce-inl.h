@@ -13,51 +13,44 @@ namespace {
 
 // A vector of float as float64.
 struct WideLanes {
-  F64 lower{}, upper{};
+  F64 lower, upper;
 };
 BATCHNORM_INLINE WideLanes operator+(WideLanes a, WideLanes b) { return {a.lower + b.lower, a.upper + b.upper}; }
 BATCHNORM_INLINE WideLanes Widen(F32 v) { return {PromoteLowerTo(v), PromoteUpperTo(v)}; }
 
-// The lanes of the sum of u: float64 ones. It owes more than float lanes can give: the mean 6e-8 of the deviation,
-// dbias 1e-7 of the sum of abs(dy), on any data; a batch that repeats a few values would miss both by a factor of two.
+// Note [Exact u]: the sum of u owes more than float lanes can give: the mean 6e-8 of the deviation, dbias 1e-7 of the
+// sum of abs(dy), on any data, and a batch that repeats a few values makes all roundings go one way. So what an
+// addition loses is kept beside the sum (Dekker's fast two-sum): all of it where the sum is the larger one, else up to
+// a rounding of u, which values of one sign see just once. Promoting every u to float64 lanes takes half as long again.
 template <class Acc>
-struct ExactLanesOf {
-  using type = WideLanes;
+struct ExactSum;
+template <>
+struct ExactSum<float> {
+  F32 sum{}, lost{};
+  BATCHNORM_INLINE void Add(F32 v) {
+    const F32 next = sum + v;
+    lost = Plus(v - (next - sum), lost);
+    sum = next;
+  }
+  BATCHNORM_INLINE ExactSum operator+(ExactSum other) const {
+    ExactSum both = *this;
+    both.Add(other.sum);
+    both.lost += other.lost;
+    return both;
+  }
+  BATCHNORM_INLINE WideLanes Total() const { return Widen(sum) + Widen(lost); }
 };
 template <>
-struct ExactLanesOf<double> {
-  using type = F64;
+struct ExactSum<double> {
+  F64 sum{};
+  BATCHNORM_INLINE void Add(F64 v) { sum += v; }
+  BATCHNORM_INLINE ExactSum operator+(ExactSum other) const { return {sum + other.sum}; }
+  BATCHNORM_INLINE F64 Total() const { return sum; }
 };
-template <class Acc>
-using ExactLanes = typename ExactLanesOf<Acc>::type;
-
-// kLanes<Acc> elements of T for the sum of u; lanes that aren't touched are 0. Whole vectors are promoted as they are
-// loaded, which takes half the instructions of promoting a vector that was loaded.
-template <class Acc, class T, class Lanes>
-BATCHNORM_INLINE ExactLanes<Acc> LoadExact(const T* p, Lanes lanes) {
-  if constexpr (sizeof(Acc) == sizeof(double)) {
-    return LoadAs<Acc>(p, lanes, Vec<Acc>{});
-  } else if constexpr (sizeof(Lanes) == sizeof(All) && kLanes<float> > kLanes<double>) {
-    return {LoadPromoted(p, All{}), LoadPromoted(p + kLanes<double>, All{})};
-  } else {
-    return Widen(LoadAs<Acc>(p, lanes, Vec<Acc>{}));
-  }
-}
 
 template <class Acc>
 struct Term {
-  ExactLanes<Acc> u;
-  Vec<Acc> a, b;
-};
-
-template <class Acc>
-struct Sums {
-  ExactLanes<Acc> u{};
-  Vec<Acc> ab{};
-  BATCHNORM_INLINE void Add(Term<Acc> term) {
-    u = u + term.u;
-    ab = MulAdd(term.a, term.b, ab);
-  }
+  Vec<Acc> u, a, b;
 };
 
 // A float64 sum of vectors. What float64 lanes lose at each addition is kept beside the sum (Knuth's two-sum): a block
@@ -82,13 +75,36 @@ struct WideSum {
 constexpr std::size_t kAccumulators = 4;  // 4 cycles of latency of an addition; one pair (u, ab) issues per cycle
 constexpr std::size_t kRounds = 4;        // Note [Narrow lanes widen early]
 
+// How the sum of u runs. In float lanes a chain goes on for kRounds rounds: what it keeps as lost is then itself off by
+// less than 2^-34 of u. More chains would not stay in the 16 registers of AVX2; in rows, other columns fill the waits.
+// In float64 lanes, which keep nothing, it is as that of a * b.
 template <class Acc>
-BATCHNORM_INLINE auto JoinU(const Sums<Acc> (&s)[kAccumulators]) {
-  return (s[0].u + s[1].u) + (s[2].u + s[3].u);
+struct Chains {
+  static constexpr std::size_t kPlanar = 2, kRows = 1, kRounds = 64;
+};
+template <>
+struct Chains<double> {
+  static constexpr std::size_t kPlanar = kAccumulators, kRows = kAccumulators,
+                               kRounds = batchnorm::BATCHNORM_ISA::kRounds;
+};
+
+BATCHNORM_INLINE std::size_t Least(std::size_t a, std::size_t b) { return a < b ? a : b; }
+
+template <class V>
+BATCHNORM_INLINE V Join(const V (&v)[kAccumulators]) {
+  return (v[0] + v[1]) + (v[2] + v[3]);
 }
 template <class Acc>
-BATCHNORM_INLINE auto JoinAB(const Sums<Acc> (&s)[kAccumulators]) {
-  return (s[0].ab + s[1].ab) + (s[2].ab + s[3].ab);
+BATCHNORM_INLINE ExactSum<Acc> Join(const ExactSum<Acc> (&u)[1]) {
+  return u[0];
+}
+template <class Acc>
+BATCHNORM_INLINE ExactSum<Acc> Join(const ExactSum<Acc> (&u)[2]) {
+  return u[0] + u[1];
+}
+template <class Acc>
+BATCHNORM_INLINE ExactSum<Acc> Join(const ExactSum<Acc> (&u)[4]) {
+  return (u[0] + u[1]) + (u[2] + u[3]);
 }
 
 // Planar: both sums over the whole tile.
@@ -100,21 +116,32 @@ BATCHNORM_INLINE void ReduceTile(std::size_t rows, std::size_t cols, TermAt term
   for (std::size_t r = 0; r < rows; ++r) {
     std::size_t i = 0;
     while (i + kStep <= cols) {
-      const std::size_t left = (cols - i) / kStep;
-      const std::size_t end = i + (left < kRounds ? left : kRounds) * kStep;
-      Sums<Acc> s[kAccumulators];
-      for (; i < end; i += kStep) {
-        ahead.Prefetch<T, kStep>(term, r, i);
-        for (std::size_t k = 0; k < kAccumulators; ++k) s[k].Add(term(r, i + k * kLanes<Acc>, All{}));
+      ExactSum<Acc> chains[Chains<Acc>::kPlanar];
+      for (const std::size_t end = i + Least(cols - i, Chains<Acc>::kRounds * kStep) / kStep * kStep; i < end;) {
+        Vec<Acc> s[kAccumulators] = {};
+        for (const std::size_t widen = Least(end, i + kRounds * kStep); i < widen; i += kStep) {
+          ahead.Prefetch<T, kStep>(term, r, i);
+          for (std::size_t k = 0; k < kAccumulators; ++k) {
+            const Term<Acc> t = term(r, i + k * kLanes<Acc>, All{});
+            chains[k % Chains<Acc>::kPlanar].Add(t.u);
+            s[k] = MulAdd(t.a, t.b, s[k]);
+          }
+        }
+        ab.Add(Join(s));
       }
-      u.Add(JoinU(s));
-      ab.Add(JoinAB(s));
+      u.Add(Join(chains).Total());
     }
-    Sums<Acc> s;
-    for (; i + kLanes<Acc> <= cols; i += kLanes<Acc>) s.Add(term(r, i, All{}));
-    if (i < cols) s.Add(term(r, i, First{cols - i}));
-    u.Add(s.u);
-    ab.Add(s.ab);
+    ExactSum<Acc> chain;
+    Vec<Acc> s{};
+    const auto add = [&](auto lanes) {
+      const Term<Acc> t = term(r, i, lanes);
+      chain.Add(t.u);
+      s = MulAdd(t.a, t.b, s);
+    };
+    for (; i + kLanes<Acc> <= cols; i += kLanes<Acc>) add(All{});
+    if (i < cols) add(First{cols - i});
+    u.Add(chain.Total());
+    ab.Add(s);
   }
   *sum_u = u.Total();
   *sum_ab = ab.Total();
@@ -138,38 +165,80 @@ BATCHNORM_INLINE void AddTo(double* sums, WideLanes v, First lanes) {
     if (lanes.count > kHalf) AddTo(sums + kHalf, v.upper, First{lanes.count - kHalf});
   }
 }
+BATCHNORM_INLINE void SetZero(double* sums, All) {
+  for (std::size_t i = 0; i < kLanes<float>; ++i) sums[i] = 0;
+}
+BATCHNORM_INLINE void SetZero(double* sums, First lanes) {
+  for (std::size_t i = 0; i < lanes.count; ++i) sums[i] = 0;
+}
 template <class Lanes>
 BATCHNORM_INLINE void AddTo(double* sums, F32 v, Lanes lanes) {
   AddTo(sums, Widen(v), lanes);
 }
 
-// Rows: both sums for every column, a band of rows at a time, in as many chains as the planar walk.
-constexpr std::size_t kBand = kAccumulators * kRounds;
+// A column's ExactSum rests in the memory of its float64 sum while the kernel goes through the other columns: a vector
+// of sums, and after it one of what they lost.
+BATCHNORM_INLINE std::size_t Count(All) { return kLanes<float>; }
+BATCHNORM_INLINE std::size_t Count(First lanes) { return lanes.count; }
 
-template <class T, class Acc, class TermAt, class Lanes>
-BATCHNORM_INLINE void ReduceBand(std::size_t row, std::size_t rows, std::size_t j, Lanes lanes, TermAt term,
-                                 double* sum_u, double* sum_ab) {
-  Sums<Acc> s[kAccumulators];
-  std::size_t r = 0;
-  const bool new_line = term.input().source == Source::kMemory && j % (kLineBytes / sizeof(T)) == 0;
-  for (; r + kAccumulators <= rows; r += kAccumulators) {
-    for (std::size_t k = 0; new_line && k < kAccumulators; ++k) term.Prefetch(row + kBand + r + k, j);
-    for (std::size_t k = 0; k < kAccumulators; ++k) s[k].Add(term(row + r + k, j, lanes));
-  }
-  for (; r < rows; ++r) s[0].Add(term(row + r, j, lanes));
-  AddTo(sum_u + j, JoinU(s), lanes);
-  AddTo(sum_ab + j, JoinAB(s), lanes);
+template <class Lanes>
+BATCHNORM_INLINE ExactSum<float> Resume(const double* sums, Lanes lanes, float) {
+  const float* p = reinterpret_cast<const float*>(sums);
+  return {LoadAs<float>(p, lanes, F32{}), LoadAs<float>(p + Count(lanes), lanes, F32{})};
 }
+template <class Lanes>
+BATCHNORM_INLINE void Rest(ExactSum<float> u, double* sums, Lanes lanes) {
+  float* p = reinterpret_cast<float*>(sums);
+  Store(u.sum, p, lanes);
+  Store(u.lost, p + Count(lanes), lanes);
+}
+template <class Lanes>
+BATCHNORM_INLINE void Close(double* sums, Lanes lanes, float) {
+  const WideLanes total = Resume(sums, lanes, float{}).Total();
+  SetZero(sums, lanes);
+  AddTo(sums, total, lanes);
+}
+
+// In float64 lanes a band begins at 0 and is added to the sum: additions to a sum that grows lose more.
+template <class Lanes>
+BATCHNORM_INLINE ExactSum<double> Resume(const double*, Lanes, double) {
+  return {};
+}
+template <class Lanes>
+BATCHNORM_INLINE void Rest(ExactSum<double> u, double* sums, Lanes lanes) {
+  AddTo(sums, u.sum, lanes);
+}
+template <class Lanes>
+BATCHNORM_INLINE void Close(double*, Lanes, double) {}
+
+// Rows: both sums for every column, a band of rows at a time: as many as a core's prefetcher follows.
+constexpr std::size_t kBand = 8;
 
 template <class T, class Acc, class TermAt>
 BATCHNORM_INLINE void ReduceColumns(std::size_t rows, std::size_t cols, TermAt term, double* sum_u, double* sum_ab) {
   for (std::size_t j = 0; j < cols; ++j) sum_u[j] = sum_ab[j] = 0;
   for (std::size_t row = 0; row < rows; row += kBand) {
-    const std::size_t band = rows - row < kBand ? rows - row : kBand;
-    std::size_t j = 0;
-    for (; j + kLanes<Acc> <= cols; j += kLanes<Acc>) ReduceBand<T, Acc>(row, band, j, All{}, term, sum_u, sum_ab);
-    if (j < cols) ReduceBand<T, Acc>(row, band, j, First{cols - j}, term, sum_u, sum_ab);
+    const std::size_t band = Least(rows - row, kBand);
+    ForEachVector<Acc>(cols, [&](std::size_t j, auto lanes) {
+      ExactSum<Acc> u[Chains<Acc>::kRows] = {Resume(sum_u + j, lanes, Acc{})};
+      Vec<Acc> s[kAccumulators] = {};
+      const auto add = [&](std::size_t r, std::size_t k) {
+        const Term<Acc> t = term(row + r, j, lanes);
+        u[k % Chains<Acc>::kRows].Add(t.u);
+        s[k] = MulAdd(t.a, t.b, s[k]);
+      };
+      std::size_t r = 0;
+      const bool new_line = term.input().source == Source::kMemory && j % (kLineBytes / sizeof(T)) == 0;
+      for (; r + kAccumulators <= band; r += kAccumulators) {
+        for (std::size_t k = 0; new_line && k < kAccumulators; ++k) term.Prefetch(row + kBand + r + k, j);
+        for (std::size_t k = 0; k < kAccumulators; ++k) add(r + k, k);
+      }
+      for (; r < band; ++r) add(r, 0);
+      Rest(Join(u), sum_u + j, lanes);
+      AddTo(sum_ab + j, Join(s), lanes);
+    });
   }
+  ForEachVector<Acc>(cols, [&](std::size_t j, auto lanes) { Close(sum_u + j, lanes, Acc{}); });
 }
 
 template <Walk W, class T, class Acc, class TermAt>

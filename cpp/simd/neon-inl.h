@@ -19,6 +19,11 @@ BATCHNORM_INLINE F64 MulAdd(F64 a, F64 b, F64 c) {
   return (F64)vfmaq_f64((float64x2_t)c, (float64x2_t)a, (float64x2_t)b);
 }
 
+// a + b: additions and multiplications share their units.
+BATCHNORM_INLINE F32 Plus(F32 a, F32 b) { return a + b; }
+BATCHNORM_INLINE F32 Minus(F32 a, F32 b) { return a - b; }
+BATCHNORM_INLINE F64 Minus(F64 a, F64 b) { return a - b; }
+
 // aarch64 has no streaming store for one vector; its write-streaming mode sees long runs of stores by itself.
 BATCHNORM_INLINE void Stream(F32 v, float* p) { Store(v, p, All{}); }
 BATCHNORM_INLINE void Stream(F64 v, double* p) { Store(v, p, All{}); }

@@ -70,6 +70,9 @@ template <class T>
 Vec<T> MulAdd(Vec<T> a, Vec<T> b, Vec<T> c) {
   return a * b + c;
 }
+inline F32 Plus(F32 a, F32 b) { return a + b; }
+inline F32 Minus(F32 a, F32 b) { return a - b; }
+inline F64 Minus(F64 a, F64 b) { return a - b; }
 inline void Prefetch(std::uintptr_t) {}
 template <class T, class V>
 T ReduceSum(V v) {

@@ -15,6 +15,11 @@ namespace {
 BATCHNORM_INLINE F32 MulAdd(F32 a, F32 b, F32 c) { return a * b + c; }
 BATCHNORM_INLINE F64 MulAdd(F64 a, F64 b, F64 c) { return a * b + c; }
 
+// a + b. CPUs that add and multiply in units of their own have wider vectors (avx2-inl.h).
+BATCHNORM_INLINE F32 Plus(F32 a, F32 b) { return a + b; }
+BATCHNORM_INLINE F32 Minus(F32 a, F32 b) { return a - b; }
+BATCHNORM_INLINE F64 Minus(F64 a, F64 b) { return a - b; }
+
 // Past the caches; p is aligned to the vector. StreamFence orders the stores before what follows.
 BATCHNORM_INLINE void Stream(F32 v, float* p) { _mm_stream_ps(p, v); }
 BATCHNORM_INLINE void Stream(F64 v, double* p) { _mm_stream_pd(p, v); }
