@@ -18,27 +18,32 @@ struct GradientSums {
   double dy, dy_xhat;
 };
 
-constexpr std::size_t kFields = 2;  // per channel in a partial: the two sums, xhat with the mean rounded to T
-
 // Sums over (dy, x); stat(channel) gives the ChannelStat.
 template <class T, class StatAt>
 class GradientReducer {
  public:
+  enum {
+    kFields = 2,  // per channel in a partial: the two sums, xhat with the mean rounded to T
+    kColumns = 2,
+  };
+
   GradientReducer(const Plan& plan, const KernelTable& table, const Operand<T>& dy, const Operand<T>& x,
                   Precision precision, StatAt stat)
       : plan_(plan), kernels_(KernelsFor<T>(plan, table)), dy_(dy), x_(x), precision_(precision), stat_(stat) {}
 
-  void operator()(std::size_t group, std::size_t chunk, const Sweep& sweep, double* partial, Scratch& scratch) const {
-    const std::size_t first = plan_.FirstChannel(group), channels = plan_.Channels(group);
-    std::fill_n(partial, kFields * channels, 0.0);
-    enum { kCenter, kRstd, kParameters };
-    ColumnParameters<T> p(plan_, group, kParameters, scratch, Scratch::kColumns);
-    p.Fill([&](std::size_t c) -> std::array<double, kParameters> {
-      const ChannelStat s = stat_(first + c);
+  void Prepare(Group<T>& group, Scratch&) const {
+    Columns(group).Fill([&](std::size_t c) -> std::array<double, kColumns> {
+      const ChannelStat s = stat_(group.first + c);
       return {s.mean, s.rstd};
     });
-    BlockSums sums(plan_, group, scratch);
-    plan_.ForEachBlock(group, chunk, sweep, [&](const Block& block) {
+  }
+
+  void operator()(const Group<T>& group, std::size_t chunk, const Sweep& sweep, Scratch& scratch) const {
+    double* partial = group.Partial(chunk);
+    std::fill_n(partial, kFields * group.channels, 0.0);
+    const ColumnParameters<T> p = Columns(group);
+    BlockSums sums(plan_, group.index, scratch);
+    plan_.ForEachBlock(group.index, chunk, sweep, [&](const Block& block) {
       const Tile<const T> dy = dy_.Read(block, scratch, Scratch::kDy);
       const Tile<const T> x = x_.Read(block, scratch, Scratch::kX);
       const auto take = [&](Precision precision) {
@@ -49,10 +54,10 @@ class GradientReducer {
       // Float lanes overflow where dy is near the top of its range.
       const auto in_range = [](double dy, double dy_xhat) { return std::isfinite(dy) && std::isfinite(dy_xhat); };
       TakeInRange(precision_, block.channels, scratch, take, in_range, sums.first(), sums.second());
-      double* into = partial + (block.channel - first);
+      double* into = partial + (block.channel - group.first);
       for (std::size_t c = 0; c < block.channels; ++c) {
         into[c] += sums.first()[c];
-        into[channels + c] += sums.second()[c];
+        into[group.channels + c] += sums.second()[c];
       }
     });
   }
@@ -60,22 +65,26 @@ class GradientReducer {
   // Adds the chunks, in their order, into the first, which then holds GradientSums: all first fields, all second ones.
   // done(channel, GradientSums) takes them.
   template <class Done>
-  void Finish(std::size_t group, double* partials, Done done) const {
-    const std::size_t first = plan_.FirstChannel(group), channels = plan_.Channels(group);
+  void Finish(const Group<T>& group, Done done) const {
+    double* total = group.partials;
     for (std::size_t k = 1; k < plan_.chunks(); ++k) {
-      for (std::size_t i = 0; i < kFields * channels; ++i) partials[i] += partials[k * kFields * channels + i];
+      for (std::size_t i = 0; i < kFields * group.channels; ++i) total[i] += group.Partial(k)[i];
     }
-    for (std::size_t c = 0; c < channels; ++c) {
-      const ChannelStat s = stat_(first + c);
-      const double dy = partials[c];
-      double& dy_xhat = partials[channels + c];
+    for (std::size_t c = 0; c < group.channels; ++c) {
+      const ChannelStat s = stat_(group.first + c);
+      const double dy = total[c];
+      double& dy_xhat = total[group.channels + c];
       const double low = LostByRounding<T>(s.mean);
       if (low != 0) dy_xhat -= low * s.rstd * dy;
-      done(first + c, GradientSums{dy, dy_xhat});
+      done(group.first + c, GradientSums{dy, dy_xhat});
     }
   }
 
  private:
+  enum { kCenter, kRstd };
+
+  ColumnParameters<T> Columns(const Group<T>& group) const { return {plan_, group.index, kColumns, group.start}; }
+
   const Plan& plan_;
   const WalkKernels<T>& kernels_;
   const Operand<T>&dy_, &x_;
@@ -96,9 +105,9 @@ struct GradientJob {
 
   enum { kMeanDy, kCenter, kSlope, kScale, kFields };
 
-  std::array<double, kFields> Parameters(std::size_t channel, const double* sums, std::size_t c,
-                                         std::size_t channels) const {
-    const ChannelGradient g = gradient(channel, GradientSums{sums[c], sums[channels + c]});
+  std::array<double, kFields> Parameters(const Group<T>& group, std::size_t c) const {
+    const GradientSums sums{group.partials[c], group.partials[group.channels + c]};
+    const ChannelGradient g = gradient(group.first + c, sums);
     const double low = LostByRounding<T>(g.center);
     return {low == 0 ? g.mean_dy : g.mean_dy + low * g.slope, g.center, g.slope, g.scale};
   }
@@ -143,10 +152,10 @@ void TrainBackward(const ArrayView& dy, const ArrayView& x, const ArrayView& dx,
     const std::size_t bytes = layout.Values() * sizeof(T);
     const GradientReducer<T, decltype(stat)> reducer(plan, table, dy_operand, x_operand, TrainingPrecision<T>(layout),
                                                      stat);
-    RunSweeps(
-        plan, ThreadsFor(bytes, threads), kFields, reducer,
-        [&](std::size_t group, double* partials) {
-          reducer.Finish(group, partials, [&](std::size_t c, GradientSums sums) {
+    RunSweeps<T>(
+        plan, ThreadsFor(bytes, threads), reducer,
+        [&](const Group<T>& group) {
+          reducer.Finish(group, [&](std::size_t c, GradientSums sums) {
             out.dbias.Set(c, sums.dy);
             out.dweight.Set(c, sums.dy_xhat);
           });
@@ -171,10 +180,10 @@ void InferenceBackward(const ArrayView& dy, const ArrayView& x, const ArrayView&
     const std::size_t bytes = layout.Values() * sizeof(T);
     const GradientReducer<T, decltype(stat)> reducer(plan, table, dy_operand, x_operand, TrainingPrecision<T>(layout),
                                                      stat);
-    RunSweeps(
-        plan, ThreadsFor(bytes, threads), kFields, reducer,
-        [&](std::size_t group, double* partials) {
-          reducer.Finish(group, partials, [&](std::size_t c, GradientSums sums) {
+    RunSweeps<T>(
+        plan, ThreadsFor(bytes, threads), reducer,
+        [&](const Group<T>& group) {
+          reducer.Finish(group, [&](std::size_t c, GradientSums sums) {
             const double rstd = stat(c).rstd, scale = affine(c).scale;
             out.dbias.Set(c, sums.dy);
             out.dweight.Set(c, sums.dy_xhat);

@@ -28,7 +28,9 @@ void MapAffine(const ArrayView& in, const ArrayView& out, std::size_t axis, int 
     const Operand<T> source(in, layout), target(out, layout);
     const Plan plan(layout, source, Purpose::kMap);
     const std::size_t bytes = layout.Values() * sizeof(T);
-    RunMap(plan, ThreadsFor(bytes, threads), Mapper(plan, table, target, StoreFor(bytes), AffineJob{source, affine}));
+    RunSweeps<T>(
+        plan, ThreadsFor(bytes, threads), NoSums{}, [](const Group<T>&) {},
+        Mapper(plan, table, target, StoreFor(bytes), AffineJob{source, affine}));
   });
 }
 
@@ -46,18 +48,16 @@ void ChannelStatistics(const ArrayView& x, std::size_t axis, int threads, double
     using T = decltype(zero);
     const Operand<T> source(x, layout);
     const Plan plan(layout, source, Purpose::kSums);
-    RunSweeps(
-        plan, ThreadsFor(layout.Values() * sizeof(T), threads), Moments::kFields,
-        MomentReducer<T>(plan, table, source, Precision::kWide),
-        [&](std::size_t group, double* partials) {
-          const Moments total = MergeChunks(plan, group, partials);
-          const std::size_t first = plan.FirstChannel(group);
-          for (std::size_t c = 0; c < plan.Channels(group); ++c) {
-            mean[first + c] = total.origin[c] + total.offset[c];
-            m2[first + c] = total.m2[c];
+    RunSweeps<T>(
+        plan, ThreadsFor(layout.Values() * sizeof(T), threads), MomentReducer<T>(plan, table, source, Precision::kWide),
+        [&](const Group<T>& group) {
+          const Moments total = MergeChunks(plan, group);
+          for (std::size_t i = 0; i < group.channels; ++i) {
+            mean[group.first + i] = total.origin[i] + total.offset[i];
+            m2[group.first + i] = total.m2[i];
           }
         },
-        [](std::size_t, std::size_t, const Sweep&, const double*, Scratch&) {});
+        NoMap{});
   });
 }
 
@@ -79,14 +79,12 @@ void TrainForward(const ArrayView& x, const ArrayView& y, std::size_t axis, cons
     const Operand<T> source(x, layout), target(y, layout);
     const Plan plan(layout, source, Purpose::kSums);
     const std::size_t bytes = layout.Values() * sizeof(T);
-    RunSweeps(
-        plan, ThreadsFor(bytes, threads), Moments::kFields,
-        MomentReducer<T>(plan, table, source, TrainingPrecision<T>(layout)),
-        [&](std::size_t group, double* partials) {
-          const Moments total = MergeChunks(plan, group, partials);
-          const std::size_t first = plan.FirstChannel(group);
-          for (std::size_t i = 0; i < plan.Channels(group); ++i) {
-            const std::size_t c = first + i;
+    RunSweeps<T>(
+        plan, ThreadsFor(bytes, threads), MomentReducer<T>(plan, table, source, TrainingPrecision<T>(layout)),
+        [&](const Group<T>& group) {
+          const Moments total = MergeChunks(plan, group);
+          for (std::size_t i = 0; i < group.channels; ++i) {
+            const std::size_t c = group.first + i;
             mean[c] = total.origin[i] + total.offset[i];
             var[c] = total.m2[i] / static_cast<double>(count);
             rstd[c] = ReciprocalStd(var[c], eps);

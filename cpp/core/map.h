@@ -5,25 +5,27 @@
 
 namespace batchnorm {
 
-// How a job's map differs from another's:
-//     Job::kFields                                       parameters that its kernel takes
-//     job.Parameters(channel, sums, c, channels)         their values; sums are the group's, c counts from its first
+// A map over blocks. How one differs from another:
+//     Job::kFields                               parameters that its kernel takes
+//     job.Parameters(group, c)                   their values; c counts the group's channels from its first
 //     job.Run(kernels, store, block, columns, scratch, out)   calls the kernel
 template <class T, class Job>
 class Mapper {
  public:
+  enum { kColumns = Job::kFields };
+
   Mapper(const Plan& plan, const KernelTable& table, const Operand<T>& out, StoreKind store, Job job)
       : plan_(plan), table_(table), kernels_(KernelsFor<T>(plan, table)), out_(out), store_(store), job_(job) {}
 
-  void operator()(std::size_t group, std::size_t chunk, const Sweep& sweep, const double* sums,
-                  Scratch& scratch) const {
-    const std::size_t first = plan_.FirstChannel(group), channels = plan_.Channels(group);
-    ColumnParameters<T> columns(plan_, group, Job::kFields, scratch, Scratch::kParameters);
-    columns.Fill([&](std::size_t c) { return job_.Parameters(first + c, sums, c, channels); });
-    plan_.ForEachBlock(group, chunk, sweep, [&](const Block& block) {
+  void Prepare(Group<T>& group) const {
+    group.map.Fill([&](std::size_t c) { return job_.Parameters(group, c); });
+  }
+
+  void operator()(const Group<T>& group, std::size_t chunk, const Sweep& sweep, Scratch& scratch) const {
+    plan_.ForEachBlock(group.index, chunk, sweep, [&](const Block& block) {
       out_.Write(block, scratch, [&](Tile<T> out, bool direct) {
         // Scratch memory is read back at once.
-        job_.Run(kernels_, direct ? store_ : StoreKind::kPlain, block, columns, scratch, out);
+        job_.Run(kernels_, direct ? store_ : StoreKind::kPlain, block, group.map, scratch, out);
       });
     });
     if (store_ == StoreKind::kStream) table_.fence();
@@ -52,8 +54,8 @@ struct AffineJob {
 
   enum { kCenter, kScale, kShift, kFields };
 
-  std::array<double, kFields> Parameters(std::size_t channel, const double*, std::size_t, std::size_t) const {
-    const ChannelAffine a = affine(channel);
+  std::array<double, kFields> Parameters(const Group<T>& group, std::size_t c) const {
+    const ChannelAffine a = affine(group.first + c);
     const double low = LostByRounding<T>(a.center);
     return {a.center, a.scale, low == 0 ? a.shift : a.shift - low * a.scale};
   }

@@ -22,6 +22,7 @@ struct Sweep {
   Source source;
   Order order;
   PlanarRows rows;
+  std::size_t next_channels = 0;  // Source::kNext: how many channels further the values lie that are asked for
 };
 
 class Plan {
@@ -48,11 +49,18 @@ class Plan {
   Sweep First() const { return {source_, Order::kForward, PlanarRows::kRuns}; }
   Sweep Once() const { return {source_, Order::kForward, map_rows_}; }
   Sweep Again() const { return {source_, Order::kBackward, map_rows_}; }
-  Sweep GroupAgain() const { return {group_source_, Order::kBackward, map_rows_}; }
+  // `on` groups further is the one that this thread takes next; 0 if none.
+  Sweep GroupAgain(std::size_t on) const {
+    const bool ask = on > 0 && source_ == Source::kMemory;
+    return {ask ? Source::kNext : group_source_, Order::kBackward, map_rows_, ask ? on * group_channels_ : 0};
+  }
 
   // Calls body(block) for the blocks of a chunk, in the sweep's order of position.
   template <class Body>
   void ForEachBlock(std::size_t group, std::size_t chunk, const Sweep& sweep, Body body) const;
+  // For the first values of the group's channels, `values` of each or somewhat more where there are so many.
+  template <class Body>
+  void ForHead(std::size_t group, std::size_t values, Body body) const;
 
  private:
   std::size_t Neighbours(std::size_t channel_bytes, Purpose purpose) const;
@@ -101,16 +109,25 @@ void Plan::EmitBlock(std::size_t group, std::size_t first, std::size_t end, cons
     const std::size_t cols = std::min(n, run_);
     if (sweep.rows == PlanarRows::kChannels && channels > 1) {
       for (std::size_t p = first; p < end; p += cols)
-        body(Block{p, cols, channel, channels, channels, cols, sweep.source});
+        body(Block{p, cols, channel, channels, channels, cols, sweep.source, sweep.next_channels});
       return;
     }
     for (std::size_t c = channel; c < channel + channels; ++c)
-      body(Block{first, n, c, 1, n / cols, cols, sweep.source});
+      body(Block{first, n, c, 1, n / cols, cols, sweep.source, sweep.next_channels});
     return;
   }
   const std::size_t cols = channels * inner_, rows = n / repeat_, rest = n % repeat_;
-  if (rows > 0) body(Block{first, n - rest, channel, channels, rows, repeat_ * cols, sweep.source});
-  if (rest > 0) body(Block{end - rest, rest, channel, channels, 1, rest * cols, sweep.source});
+  if (rows > 0)
+    body(Block{first, n - rest, channel, channels, rows, repeat_ * cols, sweep.source, sweep.next_channels});
+  if (rest > 0) body(Block{end - rest, rest, channel, channels, 1, rest * cols, sweep.source, sweep.next_channels});
+}
+
+template <class Body>
+void Plan::ForHead(std::size_t group, std::size_t values, Body body) const {
+  const std::size_t wanted = (values + inner_ - 1) / inner_;
+  const std::size_t unit = walk_ == Walk::kRows ? repeat_ : std::min(run_, wanted);
+  const std::size_t most = std::max<std::size_t>(1, std::min(positions_, runs_at_one_stride_ * run_) / unit);
+  EmitBlock(group, 0, std::min(positions_, unit * std::min(most, (wanted + unit - 1) / unit)), First(), body);
 }
 
 // The lanes of a training call's sums. Narrow ones are up to twice as fast in cache; their roundings average out, but

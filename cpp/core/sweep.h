@@ -2,122 +2,79 @@
 #pragma once
 
 #include <algorithm>
-#include <array>
-#include <cmath>
-#include <limits>
+#include <memory>
 #include <tuple>
-#include <vector>
 
+#include "core/group.h"
 #include "core/parallel.h"
-#include "core/plan.h"
 
 namespace batchnorm {
 
-// Calls, on some thread each,
-//     reduce(group, chunk, sweep, partial, scratch) for every chunk: `fields` float64 per channel of the group;
-//     finish(group, partials): the partials of the group's chunks, one after the other;
-//     map(group, chunk, sweep, partials, scratch) for every chunk, with what finish left in the partials.
-// Group by group where there are groups for every thread: what the reduction read may then still be in cache when the
-// map reads it again. Otherwise step by step, every step over all chunks.
-template <class Reduce, class Finish, class Map>
-void RunSweeps(const Plan& plan, int threads, std::size_t fields, Reduce reduce, Finish finish, Map map) {
+// A job has two halves, either of which may be missing (NoSums, NoMap):
+//     Sums::kFields, kColumns            float64 per channel and chunk; elements per column that the chunks start from
+//     sums.Prepare(group, scratch)       fills group.start
+//     sums(group, chunk, sweep, scratch) fills group.Partial(chunk)
+//     finish(group)                      merges the chunks
+//     Map::kColumns                      parameters that its kernel takes
+//     map.Prepare(group)                 fills group.map, after finish
+//     map(group, chunk, sweep, scratch)  writes the output
+struct NoSums {
+  enum { kFields = 0, kColumns = 0 };
+  template <class T>
+  void Prepare(Group<T>&, Scratch&) const {}
+  template <class T>
+  void operator()(const Group<T>&, std::size_t, const Sweep&, Scratch&) const {}
+};
+
+struct NoMap {
+  enum { kColumns = 0 };
+  template <class T>
+  void Prepare(Group<T>&) const {}
+  template <class T>
+  void operator()(const Group<T>&, std::size_t, const Sweep&, Scratch&) const {}
+};
+
+// Runs a job, group by group where there are groups for every thread: what was summed may then still be in cache when
+// it is mapped. Otherwise step by step, every step over all chunks.
+template <class T, class Sums, class Finish, class Map>
+void RunSweeps(const Plan& plan, int threads, const Sums& sums, Finish finish, const Map& map) {
+  constexpr bool kSums = Sums::kFields > 0, kMap = Map::kColumns > 0;
   const std::size_t groups = plan.groups(), chunks = plan.chunks();
+  const GroupRoom<T> room(plan, Sums::kFields, Sums::kColumns, Map::kColumns);
   if (chunks == 1 || groups >= 4 * static_cast<std::size_t>(threads)) {
-    ParallelFor(groups, threads, [&](std::size_t group, Scratch& scratch) {
-      const std::size_t size = fields * plan.Channels(group);
-      double* partials = scratch.Get<double>(Scratch::kPartials, size * chunks);
-      for (std::size_t k = 0; k < chunks; ++k) reduce(group, k, plan.First(), partials + k * size, scratch);
-      finish(group, partials);
-      for (std::size_t k = chunks; k-- > 0;) map(group, k, plan.GroupAgain(), partials, scratch);
+    const std::size_t workers = std::min(groups, static_cast<std::size_t>(threads));
+    ParallelFor(groups, threads, [&](std::size_t g, Scratch& scratch) {
+      Group<T> group = room.At(scratch.Get<std::byte>(Scratch::kGroup, room.bytes()), g);
+      sums.Prepare(group, scratch);
+      for (std::size_t k = 0; kSums && k < chunks; ++k) sums(group, k, plan.First(), scratch);
+      finish(group);
+      map.Prepare(group);
+      const Sweep sweep = kSums ? plan.GroupAgain(g + workers < groups ? workers : 0) : plan.Once();
+      for (std::size_t k = chunks; kMap && k-- > 0;) map(group, kSums ? k : chunks - 1 - k, sweep, scratch);
     });
     return;
   }
-  std::vector<double> memory(fields * chunks * plan.channels());
-  const auto partials_of = [&](std::size_t group) {
-    return memory.data() + fields * chunks * plan.FirstChannel(group);
-  };
+  const std::unique_ptr<std::byte[]> memory(new std::byte[room.bytes() * groups]);
+  const auto group_at = [&](std::size_t g) { return room.At(memory.get() + g * room.bytes(), g); };
+  if (kSums) {
+    ParallelFor(groups, threads, [&](std::size_t g, Scratch& scratch) {
+      Group<T> group = group_at(g);
+      sums.Prepare(group, scratch);
+    });
+    ParallelFor(groups * chunks, threads, [&](std::size_t task, Scratch& scratch) {
+      sums(group_at(task / chunks), task % chunks, plan.First(), scratch);
+    });
+  }
+  ParallelFor(groups, threads, [&](std::size_t g, Scratch&) {
+    Group<T> group = group_at(g);
+    finish(group);
+    map.Prepare(group);
+  });
+  if (!kMap) return;
   ParallelFor(groups * chunks, threads, [&](std::size_t task, Scratch& scratch) {
-    const std::size_t group = task / chunks, k = task % chunks;
-    reduce(group, k, plan.First(), partials_of(group) + k * fields * plan.Channels(group), scratch);
+    const std::size_t t = kSums ? groups * chunks - 1 - task : task;
+    map(group_at(t / chunks), t % chunks, kSums ? plan.Again() : plan.Once(), scratch);
   });
-  ParallelFor(groups, threads, [&](std::size_t group, Scratch&) { finish(group, partials_of(group)); });
-  ParallelFor(groups * chunks, threads, [&](std::size_t task, Scratch& scratch) {
-    const std::size_t last = groups * chunks - 1 - task, group = last / chunks;
-    map(group, last % chunks, plan.Again(), partials_of(group), scratch);
-  });
-}
-
-// Likewise without sums.
-template <class Map>
-void RunMap(const Plan& plan, int threads, Map map) {
-  const std::size_t chunks = plan.chunks();
-  ParallelFor(plan.groups() * chunks, threads, [&](std::size_t task, Scratch& scratch) {
-    map(task / chunks, task % chunks, plan.Once(), nullptr, scratch);
-  });
-}
-
-// `value` in T. One beyond T's range becomes T's largest, so that 0 times it is still 0: a constant channel and a tiny
-// eps give the bias.
-template <class T>
-T Saturate(double value) {
-  constexpr double kLargest = std::numeric_limits<T>::max();
-  return static_cast<T>(std::isfinite(value) ? std::clamp(value, -kLargest, kLargest) : value);
-}
-
-// Per-channel values as a kernel wants them: for rows, repeated for every column of its channel.
-template <class T>
-class ColumnParameters {
- public:
-  // Room for `fields` parameters of the group's channels.
-  ColumnParameters(const Plan& plan, std::size_t group, std::size_t fields, Scratch& scratch, Scratch::Slot slot)
-      : first_(plan.FirstChannel(group)),
-        channels_(plan.Channels(group)),
-        planar_(plan.walk() == Walk::kPlanar),
-        inner_(plan.inner()),
-        columns_(plan.Columns(channels_)),
-        fields_(fields),
-        stride_(columns_ + kMostLanes),
-        data_(scratch.Get<T>(slot, fields * stride_)) {}
-
-  // values(c), an array of all fields, for the group's channels, c counted from its first.
-  template <class Values>
-  void Fill(Values values) {
-    const std::size_t once = channels_ * inner_;
-    for (std::size_t c = 0; c < channels_; ++c) {
-      T* columns = data_ + c * inner_;
-      for (const double value : values(c)) {
-        std::fill_n(columns, inner_, Saturate<T>(value));
-        columns += stride_;
-      }
-    }
-    if (planar_) return;
-    for (T* columns = data_; columns < data_ + fields_ * stride_; columns += stride_) {
-      for (std::size_t j = once; j < stride_; ++j) columns[j] = columns[j - once];
-    }
-  }
-
-  // As the kernel of this block reads them.
-  T* At(std::size_t field, const Block& block) const {
-    return data_ + field * stride_ + (planar_ ? block.channel - first_ : 0);
-  }
-
-  // What the rows of the block's tile are.
-  PlanarRows RowsOf(const Block& block) const {
-    return planar_ && block.channels > 1 ? PlanarRows::kChannels : PlanarRows::kRuns;
-  }
-
- private:
-  std::size_t first_, channels_;
-  bool planar_;
-  std::size_t inner_, columns_, fields_, stride_;
-  T* data_;
-};
-
-// What rounding `value` to T takes away.
-template <class T>
-double LostByRounding(double value) {
-  const double lost = value - static_cast<double>(static_cast<T>(value));
-  return std::isfinite(lost) ? lost : 0;
 }
 
 // Sums of a block: a kernel gives one per column, and they are folded to one per channel.

@@ -201,7 +201,12 @@ bool Operand<T>::Direct(const Block& block, Tile<T>* tile) const {
   }
   WalkAxes(positions_, data_, block.first, 1, [&](char* p, std::ptrdiff_t, std::size_t) {
     p += static_cast<std::ptrdiff_t>(block.channel) * channel_stride_;
-    *tile = {reinterpret_cast<T*>(p), block.rows, block.cols, stride, block.source};
+    *tile = {reinterpret_cast<T*>(p),
+             block.rows,
+             block.cols,
+             stride,
+             block.source,
+             static_cast<std::ptrdiff_t>(block.next_channels) * channel_stride_};
   });
   return true;
 }
@@ -243,7 +248,7 @@ Tile<const T> Operand<T>::Read(const Block& block, Scratch& scratch, Scratch::Sl
       to += n;
     });
   }
-  return {tile.data, tile.rows, tile.cols, tile.stride, tile.source};
+  return {tile.data, tile.rows, tile.cols, tile.stride, tile.source, tile.next};
 }
 
 template <class T>

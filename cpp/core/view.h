@@ -52,7 +52,8 @@ struct Block {
   std::size_t channels;
   std::size_t rows;
   std::size_t cols;
-  Source source;  // of its elements, where a kernel reads them directly
+  Source source;              // of its elements, where a kernel reads them directly
+  std::size_t next_channels;  // Source::kNext
 };
 
 template <class T>

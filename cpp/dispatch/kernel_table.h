@@ -7,8 +7,9 @@
 namespace batchnorm {
 
 // Where the values that a kernel reads lie. Those in memory are asked for ahead (Note [Prefetch] in access-inl.h); in
-// cache that would take longer than it saves.
-enum class Source { kCache, kMemory };
+// cache that would take longer than it saves. kNext: in cache, and while they are mapped those that come next are asked
+// for.
+enum class Source { kCache, kMemory, kNext };
 
 // rows x cols elements: each row a contiguous run, `stride` elements (of any sign) from one row to the next.
 template <class T>
@@ -18,6 +19,7 @@ struct Tile {
   std::size_t cols;
   std::ptrdiff_t stride;
   Source source = Source::kCache;
+  std::ptrdiff_t next = 0;  // kNext: bytes from an element to the one to ask for
 };
 
 // The float lanes of the widest vector. Parameters per column begin anew after their end, for so many columns (Note

@@ -30,12 +30,18 @@ BATCHNORM_INLINE void PrefetchAt(const Tile<T>& tile, std::size_t row, std::size
   Prefetch(reinterpret_cast<std::uintptr_t>(tile.data) + (row * stride + col) * sizeof(T));
 }
 
-// The place kAheadBytes after another in a tile of rows of `cols`, where a kernel asks for lines if the tile is in
-// memory.
+// Where a kernel asks for lines while it is at an element of a tile with rows of `cols`: kAheadBytes further if the
+// tile is in memory, at tile.next if other values come next.
 class Ahead {
  public:
   template <class T>
-  BATCHNORM_INLINE Ahead(const Tile<T>& tile, std::size_t cols) : on_(tile.source == Source::kMemory), cols_(cols) {
+  BATCHNORM_INLINE Ahead(const Tile<T>& tile, std::size_t cols) : on_(tile.source != Source::kCache), cols_(cols) {
+    if (tile.source == Source::kNext) {
+      cols_ = static_cast<std::size_t>(-1);  // no row ends
+      rows_ = 0;
+      rest_ = static_cast<std::size_t>(tile.next / static_cast<std::ptrdiff_t>(sizeof(T)));
+      return;
+    }
     constexpr std::size_t kElements = kAheadBytes / sizeof(T);
     rows_ = cols == 0 ? 0 : kElements / cols;
     rest_ = kElements - rows_ * cols;

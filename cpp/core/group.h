@@ -1,0 +1,138 @@
+// What the sweeps over one channel group leave for each other.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <limits>
+
+#include "core/plan.h"
+
+namespace batchnorm {
+
+// `value` in T. One beyond T's range becomes T's largest, so that 0 times it is still 0: a constant channel and a tiny
+// eps give the bias.
+template <class T>
+T Saturate(double value) {
+  constexpr double kLargest = std::numeric_limits<T>::max();
+  return static_cast<T>(std::isfinite(value) ? std::clamp(value, -kLargest, kLargest) : value);
+}
+
+// What rounding `value` to T takes away.
+template <class T>
+double LostByRounding(double value) {
+  const double lost = value - static_cast<double>(static_cast<T>(value));
+  return std::isfinite(lost) ? lost : 0;
+}
+
+// Per-channel values as a kernel wants them: for rows, repeated for every column of its channel.
+template <class T>
+class ColumnParameters {
+ public:
+  // Elements that `fields` parameters of so many channels take.
+  static std::size_t Size(const Plan& plan, std::size_t channels, std::size_t fields) {
+    return fields * (plan.Columns(channels) + kMostLanes);
+  }
+
+  // Of the group's channels, in memory for `fields` parameters.
+  ColumnParameters(const Plan& plan, std::size_t group, std::size_t fields, T* memory)
+      : first_(plan.FirstChannel(group)),
+        channels_(plan.Channels(group)),
+        planar_(plan.walk() == Walk::kPlanar),
+        inner_(plan.inner()),
+        columns_(plan.Columns(channels_)),
+        fields_(fields),
+        stride_(columns_ + kMostLanes),
+        data_(memory) {}
+
+  // values(c), an array of all fields, for the group's channels, c counted from its first.
+  template <class Values>
+  void Fill(Values values) {
+    for (std::size_t c = 0; c < channels_; ++c) {
+      T* columns = data_ + c * inner_;
+      for (const double value : values(c)) {
+        std::fill_n(columns, inner_, Saturate<T>(value));
+        columns += stride_;
+      }
+    }
+    Repeat();
+  }
+
+  // The one parameter of a kernel without a wrap: what lies in memory already where columns are channels.
+  const T* Expand(const T* of_channels) {
+    if (columns_ == channels_) return of_channels;
+    for (std::size_t c = 0; c < channels_; ++c) std::fill_n(data_ + c * inner_, inner_, of_channels[c]);
+    Repeat();
+    return data_;
+  }
+
+  // As the kernel of this block reads them.
+  T* At(std::size_t field, const Block& block) const {
+    return data_ + field * stride_ + (planar_ ? block.channel - first_ : 0);
+  }
+
+  // What the rows of the block's tile are.
+  PlanarRows RowsOf(const Block& block) const {
+    return planar_ && block.channels > 1 ? PlanarRows::kChannels : PlanarRows::kRuns;
+  }
+
+ private:
+  void Repeat() {
+    if (planar_) return;
+    const std::size_t once = channels_ * inner_;
+    for (T* columns = data_; columns < data_ + fields_ * stride_; columns += stride_) {
+      for (std::size_t j = once; j < stride_; ++j) columns[j] = columns[j - once];
+    }
+  }
+
+  std::size_t first_, channels_;
+  bool planar_;
+  std::size_t inner_, columns_, fields_, stride_;
+  T* data_;
+};
+
+template <class T>
+struct Group {
+  std::size_t index, first, channels;
+  T* start;                 // what the sums of every chunk start from, as the reduction prepared it
+  double* partials;         // the sums of the chunks, one after the other
+  std::size_t fields;       // of a channel in them
+  ColumnParameters<T> map;  // what the map takes
+
+  double* Partial(std::size_t chunk) const { return partials + chunk * fields * channels; }
+};
+
+// The room that a group takes: `fields` float64 of each chunk, and elements per column.
+template <class T>
+class GroupRoom {
+ public:
+  GroupRoom(const Plan& plan, std::size_t fields, std::size_t start_columns, std::size_t map_columns)
+      : plan_(plan), fields_(fields), map_columns_(map_columns) {
+    const std::size_t channels = plan.Channels(0);
+    start_ = fields * plan.chunks() * channels * sizeof(double);
+    map_ = start_ + Aligned(ColumnParameters<T>::Size(plan, channels, start_columns) * sizeof(T));
+    bytes_ = map_ + Aligned(ColumnParameters<T>::Size(plan, channels, map_columns) * sizeof(T));
+  }
+
+  std::size_t bytes() const { return bytes_; }
+
+  Group<T> At(std::byte* memory, std::size_t group) const {
+    T* map = reinterpret_cast<T*>(memory + map_);
+    return {group,
+            plan_.FirstChannel(group),
+            plan_.Channels(group),
+            reinterpret_cast<T*>(memory + start_),
+            reinterpret_cast<double*>(memory),
+            fields_,
+            ColumnParameters<T>(plan_, group, map_columns_, map)};
+  }
+
+ private:
+  static std::size_t Aligned(std::size_t bytes) { return (bytes + 63) / 64 * 64; }
+
+  const Plan& plan_;
+  std::size_t fields_, map_columns_, start_, map_, bytes_;
+};
+
+}  // namespace batchnorm
