@@ -7,9 +7,10 @@
 namespace batchnorm {
 namespace {
 
-// (shift / rms about the pivot)^2: a shift of half a deviation, which adds a quarter to what is lost in sum2 - sum^2 /
-// n. Means of 96 values seldom lie so far off.
-constexpr double kOffCentre = 0.2;
+// (shift / rms about the pivot)^2, which bounds what is lost in sum2 - sum^2 / n: half for float32, a shift of a whole
+// deviation; float64 has less to lose.
+template <class T>
+constexpr double kOffCentre = sizeof(T) == sizeof(float) ? 0.5 : 0.2;
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
@@ -51,7 +52,7 @@ template <class T>
 bool Recenter(std::size_t channels, double count, T* pivot, const double* sum, const double* sum2) {
   bool moved = false;
   for (std::size_t c = 0; c < channels; ++c) {
-    if (Overflowed(sum[c], sum2[c]) || sum[c] * sum[c] > kOffCentre * count * sum2[c]) {
+    if (Overflowed(sum[c], sum2[c]) || sum[c] * sum[c] > kOffCentre<T> * count * sum2[c]) {
       const T mean = static_cast<T>(static_cast<double>(pivot[c]) + sum[c] / count);
       moved = moved || mean != pivot[c];
       pivot[c] = mean;

@@ -81,35 +81,44 @@ void RunSweeps(const Plan& plan, int threads, const Sums& sums, Finish finish, c
 class BlockSums {
  public:
   BlockSums(const Plan& plan, std::size_t group, Scratch& scratch)
-      : planar_(plan.walk() == Walk::kPlanar),
-        inner_(plan.inner()),
+      : inner_(plan.inner()),
         columns_(plan.Columns(plan.Channels(group))),
+        folds_(columns_ != plan.Channels(group)),
         data_(scratch.Get<double>(Scratch::kSums, 4 * columns_)) {}
 
   double* first_columns() { return data_; }
   double* second_columns() { return data_ + columns_; }
 
   // Sums per channel of the block, after Fold.
-  double* first() { return data_ + (planar_ ? 0 : 2 * columns_); }
+  double* first() { return data_ + (folds_ ? 2 * columns_ : 0); }
   double* second() { return first() + columns_; }
 
   void Fold(const Block& block) {
-    if (planar_) return;
+    if (!folds_) return;
     for (std::size_t side = 0; side < 2; ++side) Fold(block, data_ + side * columns_, data_ + (2 + side) * columns_);
   }
 
  private:
   void Fold(const Block& block, const double* columns, double* channels) const {
     std::fill_n(channels, block.channels, 0.0);
-    for (std::size_t j = 0; j < block.cols;) {
-      for (std::size_t c = 0; c < block.channels; ++c) {
-        for (std::size_t i = 0; i < inner_; ++i) channels[c] += columns[j++];
-      }
+    for (const double* end = columns + block.cols; columns < end;) {
+      for (std::size_t c = 0; c < block.channels; ++c, columns += inner_) channels[c] += SumOf(columns, inner_);
     }
   }
 
-  bool planar_;
+  // In four chains: one would wait for every addition.
+  static double SumOf(const double* values, std::size_t n) {
+    double s[4] = {};
+    std::size_t i = 0;
+    for (; i + 4 <= n; i += 4) {
+      for (std::size_t k = 0; k < 4; ++k) s[k] += values[i + k];
+    }
+    for (; i < n; ++i) s[0] += values[i];
+    return (s[0] + s[1]) + (s[2] + s[3]);
+  }
+
   std::size_t inner_, columns_;
+  bool folds_;  // a channel has several columns
   double* data_;
 };
 

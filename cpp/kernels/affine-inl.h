@@ -9,6 +9,7 @@ namespace {
 // y = (x - center) * scale + shift. Centred before it is scaled: right at any offset of the data.
 template <Walk W, class T>
 struct AffineMap {
+  static constexpr std::size_t kInputs = 1;
   Tile<const T> x;
   Parameter<W, T> center, scale, shift;
   PlanarRows rows;

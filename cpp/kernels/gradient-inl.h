@@ -10,6 +10,7 @@ namespace {
 // u = a = dy, b = (x - center) * rstd
 template <Walk W, class T, class Acc>
 struct GradientTerm {
+  static constexpr std::size_t kInputs = 2;
   Tile<const T> dy, x;
   Parameter<W, T, Acc> center, rstd;
   template <class Lanes>
@@ -37,6 +38,7 @@ void GradientSums(Tile<const T> dy, Tile<const T> x, NormalizedParameters<T> p, 
 // dx = ((dy - mean_dy) + (x - center) * slope) * scale
 template <Walk W, class T>
 struct GradientMap {
+  static constexpr std::size_t kInputs = 2;
   Tile<const T> dy, x;
   Parameter<W, T> mean_dy, center, slope, scale;
   PlanarRows rows;

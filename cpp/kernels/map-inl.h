@@ -75,20 +75,19 @@ BATCHNORM_INLINE void MapRows(Tile<T> y, MapAt map) {
   }
 }
 
-// The same in plain stores where every column has its parameters: some rows at a time, which load them once.
-constexpr std::size_t kMapBand = 4;
-
+// The same in plain stores where every column has its parameters, a band of rows at a time (Note [Bands]).
 template <class T, class MapAt>
 BATCHNORM_INLINE void MapColumns(Tile<T> y, MapAt map) {
+  constexpr std::size_t kBand = MapAt::kInputs == 1 ? kBandLines / 2 : kBandLines / 4;
   const Ahead ahead(map.input(), y.cols);
   std::size_t r = 0;
-  for (; r + kMapBand <= y.rows; r += kMapBand) {
+  for (; r + kBand <= y.rows; r += kBand) {
     ForEachVector<T>(y.cols, [&](std::size_t j, auto lanes) {
-      Vec<T> v[kMapBand];
-      for (std::size_t k = 0; k < kMapBand; ++k) v[k] = map(r + k, j, lanes);
-      for (std::size_t k = 0; k < kMapBand; ++k) Store(v[k], Row(y, r + k) + j, lanes);
+      Vec<T> v[kBand];
+      for (std::size_t k = 0; k < kBand; ++k) v[k] = map(r + k, j, lanes);
+      for (std::size_t k = 0; k < kBand; ++k) Store(v[k], Row(y, r + k) + j, lanes);
       if (j % (kLineBytes / sizeof(T)) != 0) return;
-      for (std::size_t k = 0; k < kMapBand; ++k) ahead.Prefetch<T, 1>(map, r + k, j);
+      for (std::size_t k = 0; k < kBand; ++k) ahead.Prefetch<T, 1>(map, r + k, j);
     });
   }
   for (; r < y.rows; ++r) {

@@ -14,6 +14,7 @@ constexpr bool kPivotLast = sizeof(Acc) < sizeof(double);
 // u = a = b = x - pivot, but u = x where the pivot comes last.
 template <Walk W, class T, class Acc>
 struct MomentTerm {
+  static constexpr std::size_t kInputs = 1;
   Tile<const T> x;
   Parameter<W, T, Acc> pivot;
   template <class Lanes>

@@ -211,12 +211,11 @@ BATCHNORM_INLINE void Rest(ExactSum<double> u, double* sums, Lanes lanes) {
 template <class Lanes>
 BATCHNORM_INLINE void Close(double*, Lanes, double) {}
 
-// Rows: both sums for every column, a band of rows at a time: as many as a core's prefetcher follows.
-constexpr std::size_t kBand = 8;
-
+// Rows: both sums for every column, a band of rows at a time (Note [Bands]).
 template <class T, class Acc, class TermAt>
 BATCHNORM_INLINE void ReduceColumns(std::size_t rows, std::size_t cols, TermAt term, double* sum_u, double* sum_ab) {
   for (std::size_t j = 0; j < cols; ++j) sum_u[j] = sum_ab[j] = 0;
+  constexpr std::size_t kBand = kBandLines / TermAt::kInputs;
   for (std::size_t row = 0; row < rows; row += kBand) {
     const std::size_t band = Least(rows - row, kBand);
     ForEachVector<Acc>(cols, [&](std::size_t j, auto lanes) {
