@@ -160,7 +160,7 @@ void TrainBackward(const ArrayView& dy, const ArrayView& x, const ArrayView& dx,
             out.dweight.Set(c, sums.dy_xhat);
           });
         },
-        Mapper(plan, table, dx_operand, StoreFor(bytes), GradientJob{dy_operand, x_operand, gradient}));
+        Mapper(plan, table, dx_operand, StoreFor(bytes, 2 * bytes), GradientJob{dy_operand, x_operand, gradient}));
   });
 }
 
@@ -191,7 +191,7 @@ void InferenceBackward(const ArrayView& dy, const ArrayView& x, const ArrayView&
             out.dvar.Set(c, -0.5 * scale * rstd * sums.dy_xhat);
           });
         },
-        Mapper(plan, table, dx_operand, StoreFor(bytes), AffineJob{dy_operand, affine}));
+        Mapper(plan, table, dx_operand, StoreFor(bytes, bytes), AffineJob{dy_operand, affine}));
   });
 }
 

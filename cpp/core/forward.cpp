@@ -30,7 +30,7 @@ void MapAffine(const ArrayView& in, const ArrayView& out, std::size_t axis, int 
     const std::size_t bytes = layout.Values() * sizeof(T);
     RunSweeps<T>(
         plan, ThreadsFor(bytes, threads), NoSums{}, [](const Group<T>&) {},
-        Mapper(plan, table, target, StoreFor(bytes), AffineJob{source, affine}));
+        Mapper(plan, table, target, StoreFor(bytes, 0), AffineJob{source, affine}));
   });
 }
 
@@ -91,7 +91,7 @@ void TrainForward(const ArrayView& x, const ArrayView& y, std::size_t axis, cons
             if (running) running->Update(c, count, mean[c], total.m2[i]);
           }
         },
-        Mapper(plan, table, target, StoreFor(bytes), AffineJob{source, affine_at}));
+        Mapper(plan, table, target, StoreFor(bytes, bytes), AffineJob{source, affine_at}));
   });
 }
 

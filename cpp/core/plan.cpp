@@ -126,8 +126,8 @@ std::atomic<std::size_t>& StreamAbove() {
 
 }  // namespace
 
-StoreKind StoreFor(std::size_t output_bytes) {
-  return output_bytes > StreamAbove() ? StoreKind::kStream : StoreKind::kPlain;
+StoreKind StoreFor(std::size_t output_bytes, std::size_t read_again_bytes) {
+  return output_bytes + read_again_bytes > StreamAbove() ? StoreKind::kStream : StoreKind::kPlain;
 }
 
 void SetStreamAbove(std::optional<std::size_t> bytes) { StreamAbove() = bytes.value_or(DefaultStreamAbove()); }
