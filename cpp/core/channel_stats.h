@@ -36,8 +36,8 @@ void MergeBlock(std::size_t channels, double count_a, Moments a, double count, T
                 const double* sum2);
 
 // Moves each pivot that lies more than a standard deviation (float64: half of one) from the mean of the block to that
-// mean, and tells whether any moved: the sums should then be taken again, because sum2 - sum^2 / n would cancel. A sum2 that
-// overflowed asks for the same.
+// mean, and tells whether any moved: the sums should then be taken again, because sum2 - sum^2 / n would cancel. A sum2
+// that overflowed asks for the same.
 template <class T>
 bool Recenter(std::size_t channels, double count, T* pivot, const double* sum, const double* sum2);
 

@@ -9,10 +9,10 @@
 namespace batchnorm {
 
 // Note [Pivots]
-// A block takes its sums about a pivot inside the data: the first block of a chunk about the mean of the channel's first
-// values, a later one about the mean of the block before. A pivot further off the block's mean than Recenter allows is
-// moved there and the block, now in cache, is taken again; so a jump in the data costs a block twice and no digit. A
-// constant channel is its own first pivot: every deviation is exactly 0.
+// A block takes its sums about a pivot inside the data: the first block of a chunk about the mean of the channel's
+// first values, a later one about the mean of the block before. A pivot further off the block's mean than Recenter
+// allows is moved there and the block, now in cache, is taken again; so a jump in the data costs a block twice and no
+// digit. A constant channel is its own first pivot: every deviation is exactly 0.
 //
 // Note [Narrow range]
 // Squares of float lanes overflow at deviations of 1e19 and vanish at 1e-19, sums of x at values of 1e37. A channel

@@ -21,10 +21,11 @@ constexpr std::size_t kShortRun = 32;          // shorter runs are gathered: a k
 constexpr std::size_t kTasks = 256;            // enough for 64 threads to balance
 constexpr std::size_t kMostChunks = 128;       // what they leave is merged by one thread per group
 constexpr std::size_t kGroupElements = 16384;  // small channels are taken together
-constexpr std::size_t kCachedBytes = std::size_t{1} << 20;  // of one array in the L2 of a core, beside another
-constexpr std::size_t kStretch = 8192;                      // 32 KB: partial lines at its ends don't show
-constexpr std::size_t kLeastGroups = 32;                    // of channels: eight threads go group by group
-constexpr std::size_t kPartialBytes = 24;                   // of one channel in one chunk
+constexpr std::size_t kCachedBytes = std::size_t{1} << 20;     // of one array in the L2 of a core, beside another
+constexpr std::size_t kMapCachedBytes = std::size_t{8} << 20;  // of one array in a shared cache, beside an output
+constexpr std::size_t kStretch = 8192;                         // 32 KB: partial lines at its ends don't show
+constexpr std::size_t kLeastGroups = 32;                       // of channels: eight threads go group by group
+constexpr std::size_t kPartialBytes = 24;                      // of one channel in one chunk
 
 std::size_t CeilDiv(std::size_t a, std::size_t b) { return (a + b - 1) / b; }
 std::size_t RoundUp(std::size_t a, std::size_t multiple) { return CeilDiv(a, multiple) * multiple; }
@@ -90,9 +91,12 @@ Plan::Plan(const Layout& layout, const Operand<T>& x, Purpose purpose)
   chunks_ = std::min({CeilDiv(kTasks, groups_), kMostChunks, units, most_memory / (channels_ * kPartialBytes),
                       values * group_channels_ / tile_elements});
   chunks_ = std::max<std::size_t>(1, chunks_);
-  const auto source_of = [](std::size_t bytes) { return bytes > kCachedBytes ? Source::kMemory : Source::kCache; };
-  source_ = source_of(values * channels_ * sizeof(T));
-  group_source_ = source_of(values * group_channels_ * sizeof(T));
+  const auto source_of = [](std::size_t bytes, std::size_t cached) {
+    return bytes > cached ? Source::kMemory : Source::kCache;
+  };
+  source_ = source_of(values * channels_ * sizeof(T), kCachedBytes);
+  map_source_ = source_of(values * channels_ * sizeof(T), kMapCachedBytes);
+  group_source_ = source_of(values * group_channels_ * sizeof(T), kCachedBytes);
   chunk_units_ = units / chunks_;
   longer_chunks_ = units % chunks_;
 }

@@ -47,8 +47,8 @@ class Plan {
   // The sweep that sums; the map of a job without sums; the map after the sums of all groups, and right after those of
   // its own group. Again is backwards: what was read last is still in cache.
   Sweep First() const { return {source_, Order::kForward, PlanarRows::kRuns}; }
-  Sweep Once() const { return {source_, Order::kForward, map_rows_}; }
-  Sweep Again() const { return {source_, Order::kBackward, map_rows_}; }
+  Sweep Once() const { return {map_source_, Order::kForward, map_rows_}; }
+  Sweep Again() const { return {map_source_, Order::kBackward, map_rows_}; }
   // `on` groups further is the one that this thread takes next; 0 if none.
   Sweep GroupAgain(std::size_t on) const {
     const bool ask = on > 0 && source_ == Source::kMemory;
@@ -80,7 +80,7 @@ class Plan {
   std::size_t tile_runs_ = 1;   // runs in one tile (kPlanar, where a run is one piece)
   std::size_t runs_at_one_stride_ = 1;
   std::size_t chunks_, chunk_units_, longer_chunks_;  // the first longer_chunks_ have one unit more
-  Source source_, group_source_;
+  Source source_, map_source_, group_source_;
   PlanarRows map_rows_ = PlanarRows::kRuns;
 };
 

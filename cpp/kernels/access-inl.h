@@ -66,9 +66,9 @@ class Ahead {
 };
 
 // Note [Bands]: where columns have their own parameters or sums, a kernel takes some rows at a time and goes along the
-// columns, so that what belongs to a column is loaded once for all of them. Rows that lie a power of two apart share one
-// set of L1, which holds 8 lines on the smallest of today's cores; all lines that are worked on at a time fit there. More
-// are also more than a prefetcher follows.
+// columns, so that what belongs to a column is loaded once for all of them. Rows that lie a power of two apart share
+// one set of L1, which holds 8 lines on the smallest of today's cores; all lines that are worked on at a time fit
+// there. More are also more than a prefetcher follows.
 constexpr std::size_t kBandLines = 8;
 
 // kLanes<Acc> elements of T, as a vector of Acc. Lanes that aren't touched take `fill`.

@@ -75,19 +75,17 @@ BATCHNORM_INLINE void MapRows(Tile<T> y, MapAt map) {
   }
 }
 
-// The same in plain stores where every column has its parameters, a band of rows at a time (Note [Bands]).
+// The same in plain stores in cache where every column has its parameters, a band of rows at a time (Note [Bands]). In
+// memory, where rows are written one by one, a band would be twice as slow.
 template <class T, class MapAt>
 BATCHNORM_INLINE void MapColumns(Tile<T> y, MapAt map) {
   constexpr std::size_t kBand = MapAt::kInputs == 1 ? kBandLines / 2 : kBandLines / 4;
-  const Ahead ahead(map.input(), y.cols);
   std::size_t r = 0;
   for (; r + kBand <= y.rows; r += kBand) {
     ForEachVector<T>(y.cols, [&](std::size_t j, auto lanes) {
       Vec<T> v[kBand];
       for (std::size_t k = 0; k < kBand; ++k) v[k] = map(r + k, j, lanes);
       for (std::size_t k = 0; k < kBand; ++k) Store(v[k], Row(y, r + k) + j, lanes);
-      if (j % (kLineBytes / sizeof(T)) != 0) return;
-      for (std::size_t k = 0; k < kBand; ++k) ahead.Prefetch<T, 1>(map, r + k, j);
     });
   }
   for (; r < y.rows; ++r) {
@@ -97,7 +95,7 @@ BATCHNORM_INLINE void MapColumns(Tile<T> y, MapAt map) {
 
 template <Walk W, StoreKind S, class T, class MapAt>
 BATCHNORM_INLINE void Map(Tile<T> y, MapAt map) {
-  if constexpr (W == Walk::kRows && S == StoreKind::kPlain) {
+  if (W == Walk::kRows && S == StoreKind::kPlain && map.input().source == Source::kCache) {
     MapColumns(y, map);
   } else {
     MapRows<S>(y, map);
