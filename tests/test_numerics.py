@@ -255,6 +255,35 @@ def test_a_periodic_gradient(isa: str, dtype: Any, axis: int, period: int) -> No
     assert_gradients(got, dy, x, oracle.backward(dy, x, axis=axis), oracle.train(x, axis=axis), axis=axis)
 
 
+@pytest.mark.parametrize("axis", [1, -1], ids=["channels_first", "channels_last"])
+def test_sums_beyond_float32(isa: str, axis: int) -> None:
+    """A few values of x, or of dy, pass 3.4e38 together, though their mean and deviations don't."""
+    rng = np.random.default_rng(0)
+    noise = rng.normal(0, 1, (16, 3, 500))
+    x = in_layout((3e38 + 1e32 * noise).astype(np.float32), axis)
+    forward = oracle.train(x, axis=axis, eps=0)
+    y, saved = bn.batch_norm_train(x, axis=axis, eps=0)
+    assert_forward(y, saved, x, forward, axis=axis)
+    x = in_layout(noise.astype(np.float32), axis)
+    dy = in_layout((2e38 + 1e35 * rng.normal(size=noise.shape)).astype(np.float32), axis)
+    _, saved = bn.batch_norm_train(x, np.ones(3), axis=axis)
+    dbias = bn.batch_norm_backward(dy, x, saved).dbias
+    expected = dy.sum(axis=tuple(i for i in range(3) if i != axis % 3), dtype=np.float64)
+    assert np.abs(dbias / expected - 1).max() <= 1e-7
+
+
+@pytest.mark.parametrize("axis", [1, -1], ids=["channels_first", "channels_last"])
+@pytest.mark.parametrize("small", [2.0**-24, 1e-3, 1.0])
+def test_values_of_both_signs_that_cancel(isa: str, axis: int, small: float) -> None:
+    """A float sum is now smaller and now larger than the next value; what additions lose must stay in the mean."""
+    rng = np.random.default_rng(0)
+    pattern = np.array([1 + 2**-23, small, -1, 3 * small, -(1 + 2**-22), 1])
+    x = np.tile(pattern, (4, 2000))[:, None] * rng.choice([1, 1.5, 3], (1, 5, 1))
+    x = in_layout(x.astype(np.float32), axis)
+    y, saved = bn.batch_norm_train(x, axis=axis)
+    assert_forward(y, saved, x, oracle.train(x, axis=axis), axis=axis)
+
+
 @pytest.mark.parametrize("lanes", [4, 8, 16])
 @pytest.mark.parametrize("axis", [1, -1], ids=["channels_first", "channels_last"])
 def test_small_values_beside_a_large_one_in_dy(isa: str, axis: int, lanes: int) -> None:

@@ -41,7 +41,10 @@ struct Matrix {
   }
   std::ptrdiff_t stride() const { return static_cast<std::ptrdiff_t>(cols + gap); }
   Tile<T> tile() { return {memory.data() + 1, rows, cols, stride()}; }
-  Tile<const T> view(Source source = Source::kCache) const { return {memory.data() + 1, rows, cols, stride(), source}; }
+  // What comes next lies outside: asking for it touches nothing.
+  Tile<const T> view(Source source = Source::kCache) const {
+    return {memory.data() + 1, rows, cols, stride(), source, -(std::ptrdiff_t{1} << 30)};
+  }
   double at(std::size_t r, std::size_t c) const { return static_cast<double>(memory[1 + r * (cols + gap) + c]); }
 };
 
@@ -152,7 +155,7 @@ void AllTiles(const KernelTable& table) {
         }
       }
       for (Kind kind : {Kind::kPlanar, Kind::kPlanarPerRow, Kind::kRows}) {
-        for (Source source : {Source::kCache, Source::kMemory}) {
+        for (Source source : {Source::kCache, Source::kMemory, Source::kNext}) {
           for (std::size_t gap : {0u, 3u}) Maps<T>(table, kind, source, rows, cols, gap);
         }
       }
