@@ -272,6 +272,18 @@ def test_sums_beyond_float32(isa: str, axis: int) -> None:
     assert np.abs(dbias / expected - 1).max() <= 1e-7
 
 
+@pytest.mark.parametrize("mean", [2.0**19, -(2.0**19), 512.0, 1.0])
+@pytest.mark.parametrize("deviation", [1.0, 2.0**-9])
+@pytest.mark.parametrize("shape", [(4, 3, 2048), (2048, 32, 1), (257, 1, 1), (300, 5, 60)], ids=str)
+def test_values_around_a_power_of_two(
+    isa: str, axis: int, mean: float, deviation: float, shape: tuple[int, ...]
+) -> None:
+    """Sums of few values then lie a binade below the next value, where a fast two-sum is not exact."""
+    x = in_layout(np.random.default_rng(0).normal(mean, deviation * abs(mean) / 512, shape).astype(np.float32), axis)
+    y, saved = bn.batch_norm_train(x, axis=axis)
+    assert_forward(y, saved, x, oracle.train(x, axis=axis), axis=axis)
+
+
 @pytest.mark.parametrize("axis", [1, -1], ids=["channels_first", "channels_last"])
 @pytest.mark.parametrize("small", [2.0**-24, 1e-3, 1.0])
 def test_values_of_both_signs_that_cancel(isa: str, axis: int, small: float) -> None:

@@ -7,10 +7,8 @@
 namespace batchnorm {
 namespace {
 
-// (shift / rms about the pivot)^2, which bounds what is lost in sum2 - sum^2 / n: half for float32, a shift of a whole
-// deviation; float64 has less to lose.
-template <class T>
-constexpr double kOffCentre = sizeof(T) == sizeof(float) ? 0.5 : 0.2;
+// (shift / rms about the pivot)^2, which bounds what is lost in sum2 - sum^2 / n: shifts of 0.7 and 0.5 of a deviation.
+double OffCentre(Precision precision) { return precision == Precision::kNarrow ? 0.33 : 0.2; }
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
@@ -49,10 +47,12 @@ void MergeBlock(std::size_t channels, double count_a, Moments a, double count, T
 }
 
 template <class T>
-bool Recenter(std::size_t channels, double count, T* pivot, const double* sum, const double* sum2) {
+bool Recenter(Precision precision, std::size_t channels, double count, T* pivot, const double* sum,
+              const double* sum2) {
+  const double off_centre = OffCentre(precision);
   bool moved = false;
   for (std::size_t c = 0; c < channels; ++c) {
-    if (Overflowed(sum[c], sum2[c]) || sum[c] * sum[c] > kOffCentre<T> * count * sum2[c]) {
+    if (Overflowed(sum[c], sum2[c]) || sum[c] * sum[c] > off_centre * count * sum2[c]) {
       const T mean = static_cast<T>(static_cast<double>(pivot[c]) + sum[c] / count);
       moved = moved || mean != pivot[c];
       pivot[c] = mean;
@@ -63,8 +63,8 @@ bool Recenter(std::size_t channels, double count, T* pivot, const double* sum, c
 
 template void MergeBlock(std::size_t, double, Moments, double, float*, const double*, const double*);
 template void MergeBlock(std::size_t, double, Moments, double, double*, const double*, const double*);
-template bool Recenter(std::size_t, double, float*, const double*, const double*);
-template bool Recenter(std::size_t, double, double*, const double*, const double*);
+template bool Recenter(Precision, std::size_t, double, float*, const double*, const double*);
+template bool Recenter(Precision, std::size_t, double, double*, const double*, const double*);
 
 void MergeStats(std::size_t channels, std::int64_t* count_a, double* mean_a, double* m2_a, const std::int64_t* count_b,
                 const double* mean_b, const double* m2_b) {

@@ -35,11 +35,11 @@ template <class T>
 void MergeBlock(std::size_t channels, double count_a, Moments a, double count, T* pivot, const double* sum,
                 const double* sum2);
 
-// Moves each pivot that lies more than a standard deviation (float64: half of one) from the mean of the block to that
-// mean, and tells whether any moved: the sums should then be taken again, because sum2 - sum^2 / n would cancel. A sum2
-// that overflowed asks for the same.
+// Moves each pivot that lies further from the mean of the block than lanes of that precision allow (0.7 or 0.5 of a
+// deviation) to that mean, and tells whether any moved: the sums should then be taken again, because sum2 - sum^2 / n
+// would cancel. A sum2 that overflowed asks for the same.
 template <class T>
-bool Recenter(std::size_t channels, double count, T* pivot, const double* sum, const double* sum2);
+bool Recenter(Precision precision, std::size_t channels, double count, T* pivot, const double* sum, const double* sum2);
 
 // Public statistics: count is a number per channel. Merges b into a.
 // std::overflow_error, and nothing is written, where a count would pass 2^63 - 1.

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <cstddef>
 #include <limits>
@@ -110,7 +109,7 @@ class GroupRoom {
   GroupRoom(const Plan& plan, std::size_t fields, std::size_t start_columns, std::size_t map_columns)
       : plan_(plan), fields_(fields), map_columns_(map_columns) {
     const std::size_t channels = plan.Channels(0);
-    start_ = fields * plan.chunks() * channels * sizeof(double);
+    start_ = Aligned(fields * plan.chunks() * channels * sizeof(double));
     map_ = start_ + Aligned(ColumnParameters<T>::Size(plan, channels, start_columns) * sizeof(T));
     bytes_ = map_ + Aligned(ColumnParameters<T>::Size(plan, channels, map_columns) * sizeof(T));
   }

@@ -29,10 +29,10 @@ class MomentReducer {
   // First pivots: the means of the first values, which are mostly near enough to that of all; the first value alone
   // where there are too few for that.
   void Prepare(Group<T>& group, Scratch& scratch) const {
-    // The mean of so many is off by 0.18, or 0.1, of a deviation: a fifth of what Recenter allows.
-    constexpr std::size_t kEnough = sizeof(T) == sizeof(float) ? 32 : 96;
+    // The mean of so many is off by 0.14, or 0.1, of a deviation: a fifth of what Recenter allows.
+    const std::size_t enough = precision_ == Precision::kNarrow ? 48 : 96;
     Work work(*this, group, scratch);
-    plan_.ForHead(group.index, kEnough, [&](const Block& block) {
+    plan_.ForHead(group.index, enough, [&](const Block& block) {
       const Channels of_block = work.Of(block, group.start);
       const Tile<const T> tile = x_.Read(block, scratch, Scratch::kX);
       for (std::size_t i = 0; i < block.channels; ++i) of_block.pivot[i] = tile.data[i * plan_.inner()];
@@ -113,7 +113,8 @@ class MomentReducer {
     constexpr int kMostTries = 3;  // a pivot that is off by rounding alone needs a third
     for (int attempt = 1;; ++attempt) {
       TakeSums(precision, block, tile, to);
-      if (attempt == kMostTries || !Recenter(block.channels, count, to.pivot, to.sums.first(), to.sums.second()))
+      if (attempt == kMostTries ||
+          !Recenter(precision, block.channels, count, to.pivot, to.sums.first(), to.sums.second()))
         return;
     }
   }

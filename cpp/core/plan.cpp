@@ -10,18 +10,18 @@ namespace batchnorm {
 namespace {
 
 // A tile, and at least a chunk: 256 KB of float32, which is read from L2 if it is taken twice. Column sums are folded
-// once a block, and pivots guessed once a chunk, so tiles of rows are longer, up to 1 MB, where enough chunks are left.
+// once a block, so tiles of rows are longer, up to 1 MB, where enough chunks are left.
 constexpr std::size_t kTileElements = 65536;
 constexpr std::size_t kRowsTileElements = 262144;
-constexpr std::size_t kFewChunks = 8;          // for a few threads; larger arrays have more
-constexpr std::size_t kLeastRows = 64;         // of wide tiles: as many as a guess of pivots wants, or nearly
-constexpr std::size_t kMostColumns = 2048;     // parameters and sums of one tile stay in L1 and L2
-constexpr std::size_t kLeastColumns = 256;     // the loop over rows of a tile should not show
-constexpr std::size_t kShortRun = 32;          // shorter runs are gathered: a kernel call would cost more
-constexpr std::size_t kTasks = 256;            // enough for 64 threads to balance
-constexpr std::size_t kMostChunks = 128;       // what they leave is merged by one thread per group
-constexpr std::size_t kGroupElements = 16384;  // small channels are taken together
-constexpr std::size_t kCachedBytes = std::size_t{1} << 20;     // of one array in the L2 of a core, beside another
+constexpr std::size_t kFewChunks = 8;                       // for a few threads; larger arrays have more
+constexpr std::size_t kLeastRows = 64;                      // of wide tiles: what is done once a block should not show
+constexpr std::size_t kMostColumns = 2048;                  // parameters and sums of one tile stay in L1 and L2
+constexpr std::size_t kLeastColumns = 256;                  // the loop over rows of a tile should not show
+constexpr std::size_t kShortRun = 32;                       // shorter runs are gathered: a kernel call would cost more
+constexpr std::size_t kTasks = 256;                         // enough for 64 threads to balance
+constexpr std::size_t kMostChunks = 128;                    // what they leave is merged by one thread per group
+constexpr std::size_t kGroupElements = 16384;               // small channels are taken together
+constexpr std::size_t kCachedBytes = std::size_t{1} << 20;  // of one array in the L2 of a core, beside another
 constexpr std::size_t kMapCachedBytes = std::size_t{8} << 20;  // of one array in a shared cache, beside an output
 constexpr std::size_t kStretch = 8192;                         // 32 KB: partial lines at its ends don't show
 constexpr std::size_t kLeastGroups = 32;                       // of channels: eight threads go group by group

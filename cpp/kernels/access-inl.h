@@ -31,7 +31,8 @@ BATCHNORM_INLINE void PrefetchAt(const Tile<T>& tile, std::size_t row, std::size
 }
 
 // Where a kernel asks for lines while it is at an element of a tile with rows of `cols`: kAheadBytes further if the
-// tile is in memory, at tile.next if other values come next.
+// tile is in memory, at tile.next if other values come next. A second input is taken to lie alike; if not, a hint is
+// lost.
 class Ahead {
  public:
   template <class T>

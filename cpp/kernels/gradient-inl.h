@@ -20,6 +20,10 @@ struct GradientTerm {
     const Vec<Acc> e = LoadAs<Acc>(Row(dy, r) + j, lanes, Vec<Acc>{});
     return {e, e, d * rstd.At(j, lanes)};
   }
+  template <class Lanes>
+  BATCHNORM_INLINE Vec<Acc> Start(std::size_t, Lanes) const {
+    return Vec<Acc>{};
+  }
   BATCHNORM_INLINE const Tile<const T>& input() const { return x; }
   BATCHNORM_INLINE void Prefetch(std::size_t r, std::size_t j) const {
     PrefetchAt(dy, r, j);

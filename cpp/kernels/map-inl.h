@@ -95,11 +95,10 @@ BATCHNORM_INLINE void MapColumns(Tile<T> y, MapAt map) {
 
 template <Walk W, StoreKind S, class T, class MapAt>
 BATCHNORM_INLINE void Map(Tile<T> y, MapAt map) {
-  if (W == Walk::kRows && S == StoreKind::kPlain && map.input().source == Source::kCache) {
-    MapColumns(y, map);
-  } else {
-    MapRows<S>(y, map);
+  if constexpr (W == Walk::kRows && S == StoreKind::kPlain) {
+    if (map.input().source == Source::kCache) return MapColumns(y, map);
   }
+  MapRows<S>(y, map);
 }
 
 }  // namespace

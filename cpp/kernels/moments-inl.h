@@ -6,8 +6,8 @@
 namespace batchnorm::BATCHNORM_ISA {
 namespace {
 
-// Whether the sum of x - pivot is one of x, from which the pivots are taken in the end: exact lanes take x as it lies
-// in memory, and a product of a count and a pivot is exact.
+// Whether the sum of x - pivot is one of x, from which the pivots are taken in the end: a sum that keeps what it loses
+// takes x as it lies in memory, where x - pivot may be rounded, and a product of a count and a pivot is exact.
 template <class Acc>
 constexpr bool kPivotLast = sizeof(Acc) < sizeof(double);
 
@@ -23,6 +23,15 @@ struct MomentTerm {
     const Vec<Acc> v = LoadAs<Acc>(Row(x, r) + j, lanes, p);
     const Vec<Acc> d = Minus(v, p);
     return {kPivotLast<Acc> ? OnlyFirst(lanes, v) : d, d, d};
+  }
+  // Note [Exact u]
+  template <class Lanes>
+  BATCHNORM_INLINE Vec<Acc> Start(std::size_t j, Lanes lanes) const {
+    if constexpr (kPivotLast<Acc>) {
+      return pivot.At(j, lanes) + pivot.At(j, lanes);
+    } else {
+      return Vec<Acc>{};
+    }
   }
   BATCHNORM_INLINE const Tile<const T>& input() const { return x; }
   BATCHNORM_INLINE void Prefetch(std::size_t r, std::size_t j) const { PrefetchAt(x, r, j); }

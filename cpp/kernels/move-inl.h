@@ -7,7 +7,6 @@ namespace batchnorm::BATCHNORM_ISA {
 namespace {
 
 struct Copied {
-  static constexpr std::size_t kInputs = 1;
   Tile<const float> a;
   static constexpr PlanarRows rows = PlanarRows::kRuns;
   template <class Lanes>
@@ -21,7 +20,6 @@ struct Copied {
 };
 
 struct Added {
-  static constexpr std::size_t kInputs = 2;
   Copied a, b;
   static constexpr PlanarRows rows = PlanarRows::kRuns;
   template <class Lanes>

@@ -20,8 +20,10 @@ BATCHNORM_INLINE WideLanes Widen(F32 v) { return {PromoteLowerTo(v), PromoteUppe
 
 // Note [Exact u]: the sum of u owes more than float lanes can give: the mean 6e-8 of the deviation, dbias 1e-7 of the
 // sum of abs(dy), on any data, and a batch that repeats a few values makes all roundings go one way. So what an
-// addition loses is kept beside the sum (Dekker's fast two-sum): all of it where the sum is the larger one, else up to
-// a rounding of u, which values of one sign see just once. Promoting every u to float64 lanes takes half as long again.
+// addition loses is kept beside the sum (Dekker's fast two-sum). That is exact where the sum is at least as large as
+// the value, else off by up to a rounding of the value. Where values lie far from 0 that would be too much, for what is
+// lost of the mean counts in units of the deviation: a term tells where its chains start, at twice the pivot for the
+// sum of x, so that the sum is always the larger one. Promoting every u to float64 lanes takes half as long again.
 template <class Acc>
 struct ExactSum;
 template <>
@@ -32,20 +34,16 @@ struct ExactSum<float> {
     lost = Plus(v - (next - sum), lost);
     sum = next;
   }
-  BATCHNORM_INLINE ExactSum operator+(ExactSum other) const {
-    ExactSum both = *this;
-    both.Add(other.sum);
-    both.lost += other.lost;
-    return both;
+  BATCHNORM_INLINE WideLanes Total(F32 start) const {
+    const WideLanes s = Widen(sum), from = Widen(start), l = Widen(lost);
+    return {(s.lower - from.lower) + l.lower, (s.upper - from.upper) + l.upper};
   }
-  BATCHNORM_INLINE WideLanes Total() const { return Widen(sum) + Widen(lost); }
 };
 template <>
 struct ExactSum<double> {
   F64 sum{};
   BATCHNORM_INLINE void Add(F64 v) { sum += v; }
-  BATCHNORM_INLINE ExactSum operator+(ExactSum other) const { return {sum + other.sum}; }
-  BATCHNORM_INLINE F64 Total() const { return sum; }
+  BATCHNORM_INLINE F64 Total(F64 start) const { return sum - start; }
 };
 
 template <class Acc>
@@ -72,20 +70,20 @@ struct WideSum {
   BATCHNORM_INLINE double Total() const { return ReduceSum<double>((lower + upper) + lost); }
 };
 
-constexpr std::size_t kAccumulators = 4;  // 4 cycles of latency of an addition; one pair (u, ab) issues per cycle
+constexpr std::size_t kAccumulators = 4;  // 4 cycles of latency of an addition, of which one or two issue per cycle
 constexpr std::size_t kRounds = 4;        // Note [Narrow lanes widen early]
 
-// How the sum of u runs. In float lanes a chain goes on for kRounds rounds: what it keeps as lost is then itself off by
-// less than 2^-34 of u. More chains would not stay in the 16 registers of AVX2; in rows, other columns fill the waits.
-// In float64 lanes, which keep nothing, it is as that of a * b.
+// How the sum of u runs. A planar chain in float lanes goes on for kLength rounds: what it keeps as lost is then itself
+// off by less than 2^-34 of u, and of data far from 0 by nothing, as all of it are multiples of one ulp. More chains
+// would not stay in the 16 registers of AVX2; in rows, other columns fill the waits. In float64 lanes, which keep
+// nothing, it is as that of a * b.
 template <class Acc>
 struct Chains {
-  static constexpr std::size_t kPlanar = 2, kRows = 1, kRounds = 64;
+  static constexpr std::size_t kPlanar = 2, kRows = 1, kLength = 64;
 };
 template <>
 struct Chains<double> {
-  static constexpr std::size_t kPlanar = kAccumulators, kRows = kAccumulators,
-                               kRounds = batchnorm::BATCHNORM_ISA::kRounds;
+  static constexpr std::size_t kPlanar = kAccumulators, kRows = kAccumulators, kLength = kRounds;
 };
 
 BATCHNORM_INLINE std::size_t Least(std::size_t a, std::size_t b) { return a < b ? a : b; }
@@ -94,17 +92,14 @@ template <class V>
 BATCHNORM_INLINE V Join(const V (&v)[kAccumulators]) {
   return (v[0] + v[1]) + (v[2] + v[3]);
 }
+// The sum of chains that all began at `start`.
 template <class Acc>
-BATCHNORM_INLINE ExactSum<Acc> Join(const ExactSum<Acc> (&u)[1]) {
-  return u[0];
+BATCHNORM_INLINE auto Join(const ExactSum<Acc> (&u)[2], Vec<Acc> start) {
+  return u[0].Total(start) + u[1].Total(start);
 }
 template <class Acc>
-BATCHNORM_INLINE ExactSum<Acc> Join(const ExactSum<Acc> (&u)[2]) {
-  return u[0] + u[1];
-}
-template <class Acc>
-BATCHNORM_INLINE ExactSum<Acc> Join(const ExactSum<Acc> (&u)[4]) {
-  return (u[0] + u[1]) + (u[2] + u[3]);
+BATCHNORM_INLINE auto Join(const ExactSum<Acc> (&u)[4], Vec<Acc> start) {
+  return (u[0].Total(start) + u[1].Total(start)) + (u[2].Total(start) + u[3].Total(start));
 }
 
 // Planar: both sums over the whole tile.
@@ -112,12 +107,14 @@ template <class T, class Acc, class TermAt>
 BATCHNORM_INLINE void ReduceTile(std::size_t rows, std::size_t cols, TermAt term, double* sum_u, double* sum_ab) {
   constexpr std::size_t kStep = kAccumulators * kLanes<Acc>;
   const Ahead ahead(term.input(), cols);
+  const Vec<Acc> start = term.Start(0, All{});
   WideSum u, ab;
   for (std::size_t r = 0; r < rows; ++r) {
     std::size_t i = 0;
     while (i + kStep <= cols) {
       ExactSum<Acc> chains[Chains<Acc>::kPlanar];
-      for (const std::size_t end = i + Least(cols - i, Chains<Acc>::kRounds * kStep) / kStep * kStep; i < end;) {
+      for (ExactSum<Acc>& chain : chains) chain.sum = start;
+      for (const std::size_t end = i + Least(cols - i, Chains<Acc>::kLength * kStep) / kStep * kStep; i < end;) {
         Vec<Acc> s[kAccumulators] = {};
         for (const std::size_t widen = Least(end, i + kRounds * kStep); i < widen; i += kStep) {
           ahead.Prefetch<T, kStep>(term, r, i);
@@ -129,9 +126,9 @@ BATCHNORM_INLINE void ReduceTile(std::size_t rows, std::size_t cols, TermAt term
         }
         ab.Add(Join(s));
       }
-      u.Add(Join(chains).Total());
+      u.Add(Join(chains, start));
     }
-    ExactSum<Acc> chain;
+    ExactSum<Acc> chain{start};
     Vec<Acc> s{};
     const auto add = [&](auto lanes) {
       const Term<Acc> t = term(r, i, lanes);
@@ -140,7 +137,7 @@ BATCHNORM_INLINE void ReduceTile(std::size_t rows, std::size_t cols, TermAt term
     };
     for (; i + kLanes<Acc> <= cols; i += kLanes<Acc>) add(All{});
     if (i < cols) add(First{cols - i});
-    u.Add(chain.Total());
+    u.Add(chain.Total(start));
     ab.Add(s);
   }
   *sum_u = u.Total();
@@ -165,12 +162,6 @@ BATCHNORM_INLINE void AddTo(double* sums, WideLanes v, First lanes) {
     if (lanes.count > kHalf) AddTo(sums + kHalf, v.upper, First{lanes.count - kHalf});
   }
 }
-BATCHNORM_INLINE void SetZero(double* sums, All) {
-  for (std::size_t i = 0; i < kLanes<float>; ++i) sums[i] = 0;
-}
-BATCHNORM_INLINE void SetZero(double* sums, First lanes) {
-  for (std::size_t i = 0; i < lanes.count; ++i) sums[i] = 0;
-}
 template <class Lanes>
 BATCHNORM_INLINE void AddTo(double* sums, F32 v, Lanes lanes) {
   AddTo(sums, Widen(v), lanes);
@@ -192,10 +183,11 @@ BATCHNORM_INLINE void Rest(ExactSum<float> u, double* sums, Lanes lanes) {
   Store(u.sum, p, lanes);
   Store(u.lost, p + Count(lanes), lanes);
 }
+// Then the sum takes its place.
 template <class Lanes>
-BATCHNORM_INLINE void Close(double* sums, Lanes lanes, float) {
-  const WideLanes total = Resume(sums, lanes, float{}).Total();
-  SetZero(sums, lanes);
+BATCHNORM_INLINE void Close(double* sums, Lanes lanes, F32 start) {
+  const WideLanes total = Resume(sums, lanes, float{}).Total(start);
+  for (std::size_t i = 0; i < Count(lanes); ++i) sums[i] = 0;
   AddTo(sums, total, lanes);
 }
 
@@ -209,17 +201,23 @@ BATCHNORM_INLINE void Rest(ExactSum<double> u, double* sums, Lanes lanes) {
   AddTo(sums, u.sum, lanes);
 }
 template <class Lanes>
-BATCHNORM_INLINE void Close(double*, Lanes, double) {}
+BATCHNORM_INLINE void Close(double*, Lanes, F64) {}
+
+BATCHNORM_INLINE ExactSum<float> JoinBand(const ExactSum<float> (&u)[1]) { return u[0]; }
+BATCHNORM_INLINE ExactSum<double> JoinBand(const ExactSum<double> (&u)[4]) { return {Join(u, F64{})}; }
 
 // Rows: both sums for every column, a band of rows at a time (Note [Bands]).
 template <class T, class Acc, class TermAt>
 BATCHNORM_INLINE void ReduceColumns(std::size_t rows, std::size_t cols, TermAt term, double* sum_u, double* sum_ab) {
   for (std::size_t j = 0; j < cols; ++j) sum_u[j] = sum_ab[j] = 0;
-  constexpr std::size_t kBand = kBandLines / TermAt::kInputs;
+  // float64 lanes add a band to a growing sum, and lose less in few long ones.
+  constexpr bool kKeepsLost = sizeof(Acc) == sizeof(float);
+  constexpr std::size_t kBand = kKeepsLost ? kBandLines / TermAt::kInputs : kAccumulators * kRounds;
   for (std::size_t row = 0; row < rows; row += kBand) {
     const std::size_t band = Least(rows - row, kBand);
     ForEachVector<Acc>(cols, [&](std::size_t j, auto lanes) {
-      ExactSum<Acc> u[Chains<Acc>::kRows] = {Resume(sum_u + j, lanes, Acc{})};
+      ExactSum<Acc> u[Chains<Acc>::kRows] = {};
+      u[0] = row == 0 ? ExactSum<Acc>{term.Start(j, lanes)} : Resume(sum_u + j, lanes, Acc{});
       Vec<Acc> s[kAccumulators] = {};
       const auto add = [&](std::size_t r, std::size_t k) {
         const Term<Acc> t = term(row + r, j, lanes);
@@ -233,11 +231,11 @@ BATCHNORM_INLINE void ReduceColumns(std::size_t rows, std::size_t cols, TermAt t
         for (std::size_t k = 0; k < kAccumulators; ++k) add(r + k, k);
       }
       for (; r < band; ++r) add(r, 0);
-      Rest(Join(u), sum_u + j, lanes);
+      Rest(JoinBand(u), sum_u + j, lanes);
       AddTo(sum_ab + j, Join(s), lanes);
     });
   }
-  ForEachVector<Acc>(cols, [&](std::size_t j, auto lanes) { Close(sum_u + j, lanes, Acc{}); });
+  ForEachVector<Acc>(cols, [&](std::size_t j, auto lanes) { Close(sum_u + j, lanes, term.Start(j, lanes)); });
 }
 
 template <Walk W, class T, class Acc, class TermAt>

@@ -1,4 +1,4 @@
-// Partial loads and stores, lane by lane, for an ISA without masks.
+// Partial loads and stores, lane by lane, for an ISA without masks. By memcpy: floats may rest in memory of doubles.
 #pragma once
 
 #include "simd/vector-inl.h"
@@ -8,13 +8,18 @@ namespace {
 
 template <class T, class V>
 BATCHNORM_INLINE V LoadLanes(const T* p, First lanes, V fill) {
-  for (std::size_t i = 0; i + 1 < kLanes<T>; ++i) fill[i] = i < lanes.count ? p[i] : fill[i];
+  for (std::size_t i = 0; i + 1 < kLanes<T>; ++i) {
+    T value = fill[i];
+    if (i < lanes.count) __builtin_memcpy(&value, p + i, sizeof value);
+    fill[i] = value;
+  }
   return fill;
 }
 template <class T, class V>
 BATCHNORM_INLINE void StoreLanes(V v, T* p, First lanes) {
   for (std::size_t i = 0; i + 1 < kLanes<T>; ++i) {
-    if (i < lanes.count) p[i] = v[i];
+    const T value = v[i];
+    if (i < lanes.count) __builtin_memcpy(p + i, &value, sizeof value);
   }
 }
 

@@ -43,9 +43,17 @@ template <class T>
 Vec<T> Set(T value) {
   return {value};
 }
+// Floats may rest in memory of doubles, which compilers that reason about types must not see as their access.
+#if defined(__GNUC__)
+#define BATCHNORM_COPY(to, from, bytes) __builtin_memcpy(to, from, bytes)
+#else
+#define BATCHNORM_COPY(to, from, bytes) (*(to) = *(from))
+#endif
 template <class T>
 Vec<T> Load(const T* p, All) {
-  return {*p};
+  Vec<T> v;
+  BATCHNORM_COPY(&v.value, p, sizeof v.value);
+  return v;
 }
 template <class T>
 Vec<T> Load(const T*, First, Vec<T> fill = {}) {
@@ -53,7 +61,7 @@ Vec<T> Load(const T*, First, Vec<T> fill = {}) {
 }  // no tail is shorter than one lane
 template <class T>
 void Store(Vec<T> v, T* p, All) {
-  *p = v.value;
+  BATCHNORM_COPY(p, &v.value, sizeof v.value);
 }
 template <class T>
 void Store(Vec<T>, T*, First) {}
