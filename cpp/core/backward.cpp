@@ -22,10 +22,8 @@ struct GradientSums {
 template <class T, class StatAt>
 class GradientReducer {
  public:
-  enum {
-    kFields = 2,  // per channel in a partial: the two sums, xhat with the mean rounded to T
-    kColumns = 2,
-  };
+  enum { kFields = 2 };  // per channel in a partial: the two sums, xhat with the mean rounded to T
+  enum { kCenter, kRstd, kColumns };
 
   GradientReducer(const Plan& plan, const KernelTable& table, const Operand<T>& dy, const Operand<T>& x,
                   Precision precision, StatAt stat)
@@ -81,8 +79,6 @@ class GradientReducer {
   }
 
  private:
-  enum { kCenter, kRstd };
-
   ColumnParameters<T> Columns(const Group<T>& group) const { return {plan_, group.index, kColumns, group.start}; }
 
   const Plan& plan_;

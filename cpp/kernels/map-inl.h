@@ -79,7 +79,7 @@ BATCHNORM_INLINE void MapRows(Tile<T> y, MapAt map) {
 // memory, where rows are written one by one, a band would be twice as slow.
 template <class T, class MapAt>
 BATCHNORM_INLINE void MapColumns(Tile<T> y, MapAt map) {
-  constexpr std::size_t kBand = MapAt::kInputs == 1 ? kBandLines / 2 : kBandLines / 4;
+  constexpr std::size_t kBand = kBandLines / (MapAt::kInputs + 1);
   std::size_t r = 0;
   for (; r + kBand <= y.rows; r += kBand) {
     ForEachVector<T>(y.cols, [&](std::size_t j, auto lanes) {

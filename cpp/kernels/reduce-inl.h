@@ -74,9 +74,9 @@ constexpr std::size_t kAccumulators = 4;  // 4 cycles of latency of an addition,
 constexpr std::size_t kRounds = 4;        // Note [Narrow lanes widen early]
 
 // How the sum of u runs. A planar chain in float lanes goes on for kLength rounds: what it keeps as lost is then itself
-// off by less than 2^-34 of u, and of data far from 0 by nothing, as all of it are multiples of one ulp. More chains
-// would not stay in the 16 registers of AVX2; in rows, other columns fill the waits. In float64 lanes, which keep
-// nothing, it is as that of a * b.
+// off by less than 2^-34 of u (in rows, where it goes on for the tile, 2^-30), and of data far from 0 by nothing, as
+// all of it are multiples of one ulp. More chains would not stay in the 16 registers of AVX2; in rows, other columns
+// fill the waits. In float64 lanes, which keep nothing, it is as that of a * b.
 template <class Acc>
 struct Chains {
   static constexpr std::size_t kPlanar = 2, kRows = 1, kLength = 64;
@@ -89,17 +89,19 @@ struct Chains<double> {
 BATCHNORM_INLINE std::size_t Least(std::size_t a, std::size_t b) { return a < b ? a : b; }
 
 template <class V>
-BATCHNORM_INLINE V Join(const V (&v)[kAccumulators]) {
+BATCHNORM_INLINE V Join(const V (&v)[2]) {
+  return v[0] + v[1];
+}
+template <class V>
+BATCHNORM_INLINE V Join(const V (&v)[4]) {
   return (v[0] + v[1]) + (v[2] + v[3]);
 }
 // The sum of chains that all began at `start`.
-template <class Acc>
-BATCHNORM_INLINE auto Join(const ExactSum<Acc> (&u)[2], Vec<Acc> start) {
-  return u[0].Total(start) + u[1].Total(start);
-}
-template <class Acc>
-BATCHNORM_INLINE auto Join(const ExactSum<Acc> (&u)[4], Vec<Acc> start) {
-  return (u[0].Total(start) + u[1].Total(start)) + (u[2].Total(start) + u[3].Total(start));
+template <class Acc, std::size_t N>
+BATCHNORM_INLINE auto Join(const ExactSum<Acc> (&u)[N], Vec<Acc> start) {
+  decltype(u[0].Total(start)) totals[N];
+  for (std::size_t k = 0; k < N; ++k) totals[k] = u[k].Total(start);
+  return Join(totals);
 }
 
 // Planar: both sums over the whole tile.
