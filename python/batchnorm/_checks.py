@@ -33,6 +33,16 @@ def as_array(name: str, value: object) -> np.ndarray[Any, Any]:
         raise TypeError(f"{name}: expected an array, got {type(value).__name__} ({error})") from error
 
 
+def as_vector(name: str, value: object, channels: int | None = None) -> np.ndarray[Any, Any]:
+    """Return `value` as a float32 or float64 array of shape (channels,)."""
+    array = as_array(name, value)
+    if array.dtype not in (np.float32, np.float64):
+        raise TypeError(f"{name}: expected float32 or float64 in native byte order, got {array.dtype}")
+    if array.ndim != 1 or channels not in (None, array.shape[0]):
+        raise ValueError(f"{name}: expected shape ({'C' if channels is None else channels},), got {array.shape}")
+    return array
+
+
 def float_dtype(dtype: Any) -> np.dtype[Any]:
     """Return float32 or float64, whichever `dtype` names."""
     try:

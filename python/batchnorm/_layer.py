@@ -223,7 +223,9 @@ class BatchNorm:
         """
         mean, var, weight, eps, axis = self.running_mean, self.running_var, self.weight, self.eps, self.axis
         if self.training or mean is None or var is None:
-            return self._forward_batch(x, out)
+            y, in_batch = self._normalize_batch(x, self.weight, self.bias, out)
+            self._pending = x, in_batch
+            return y
         # Attributes may have been set to anything; the backward needs the numbers that the forward used.
         if type(eps) is not float:
             eps = _core.check_eps(eps)
@@ -241,8 +243,11 @@ class BatchNorm:
 
     __call__ = forward
 
-    def _forward_batch(self, x: ArrayLike, out: FloatArray | None) -> FloatArray:
-        if self.weight is None and self.bias is None and self.running_mean is None:
+    def _normalize_batch(
+        self, x: ArrayLike, weight: ArrayLike | None, bias: ArrayLike | None, out: FloatArray | None = None
+    ) -> tuple[FloatArray, SavedStatistics]:
+        """Normalize by the batch's statistics, and let the running ones take it in."""
+        if weight is None and bias is None and self.running_mean is None:
             self._check_channels(x)  # there is nothing else that could tell
         counter = self.num_batches_tracked if self.training else None
         batches = 1
@@ -257,8 +262,8 @@ class BatchNorm:
         try:
             y, saved = batch_norm_train(
                 x,
-                self.weight,
-                self.bias,
+                weight,
+                bias,
                 running_mean=self.running_mean,
                 running_var=self.running_var,
                 momentum=momentum,
@@ -275,8 +280,7 @@ class BatchNorm:
             raise
         if counter is not None and saved._fields[1]:  # an empty batch counts nothing
             counter[()] = batches
-        self._pending = x, saved
-        return y
+        return y, saved
 
     def _check_channels(self, x: ArrayLike) -> None:
         """Say that x does not fit, where a function would say that the weight or a running statistic does not."""

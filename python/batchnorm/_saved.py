@@ -8,7 +8,7 @@ import numpy as np
 
 from . import _core
 from ._channel_stats import ChannelStats, full_count, span
-from ._checks import INT64_MAX, as_array, read_only
+from ._checks import INT64_MAX, as_array, as_vector, read_only
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -16,16 +16,6 @@ if TYPE_CHECKING:
     from ._core import Float64Array, FloatArray, Int64Array
 
 X_IS_GONE = "x: expected the x of the forward, but it is gone: the forward was called with out=x and overwrote it"
-
-
-def _vector(name: str, value: object, channels: int | None = None) -> FloatArray:
-    """Return `value` as a float32 or float64 array of shape (channels,)."""
-    array = as_array(name, value)
-    if array.dtype not in (np.float32, np.float64):
-        raise TypeError(f"{name}: expected float32 or float64 in native byte order, got {array.dtype}")
-    if array.ndim != 1 or channels not in (None, array.shape[0]):
-        raise ValueError(f"{name}: expected shape ({'C' if channels is None else channels},), got {array.shape}")
-    return array
 
 
 def _refuse(name: str, array: FloatArray, wrong: np.ndarray[Any, np.dtype[np.bool_]], expected: str) -> None:
@@ -134,22 +124,22 @@ class SavedStatistics:
         weight: ArrayLike | None = None,
         bias: ArrayLike | None = None,
     ) -> None:
-        mean = _vector("mean", mean)
+        mean = as_vector("mean", mean)
         channels = mean.shape[0]
-        rstd = _vector("rstd", rstd, channels)
+        rstd = as_vector("rstd", rstd, channels)
         _refuse("rstd", rstd, (rstd < 0) | np.isinf(rstd), "finite values >= 0 (0 where var + eps is 0)")
         checked_count = _count(count, channels)
         if var is not None:
-            var = _vector("var", var, channels)
+            var = as_vector("var", var, channels)
             _refuse("var", var, var < 0, "values >= 0")
         eps = _core.check_eps(eps)
         axis = _core.check_axis_int(axis)
         weight_dtype = None
         if weight is not None:
-            weight = _vector("weight", weight, channels)
+            weight = as_vector("weight", weight, channels)
             weight_dtype = weight.dtype
         if bias is not None:
-            bias = _vector("bias", bias, channels)
+            bias = as_vector("bias", bias, channels)
         if var is None:
             wide = rstd.astype(np.float64)
             with np.errstate(divide="ignore", over="ignore"):

@@ -1,0 +1,221 @@
+"""The functions as primitives of HIPS autograd, so that networks written in ``autograd.numpy`` train with them.
+
+Needs the package ``autograd``: ``pip install 'batchnorm[autograd]'``.
+
+Examples
+--------
+>>> import autograd.numpy as np
+>>> from autograd import grad
+>>> from batchnorm.autograd import batch_norm_train
+>>> def loss(parameters, x):
+...     return np.sum(batch_norm_train(x, parameters["weight"], parameters["bias"]) ** 2)
+>>> x = np.array([[0.8], [1.2], [0.9], [1.1]])
+>>> parameters = {"weight": np.ones(1), "bias": np.zeros(1)}
+>>> gradients = grad(loss)(parameters, x)
+>>> gradients["weight"].round(3).tolist(), abs(gradients["bias"]).round(6).tolist()
+([7.997], [0.0])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from . import _functions
+from ._layer import BatchNorm
+from ._saved import SavedStatistics
+
+try:
+    from autograd.core import defvjp_argnums
+    from autograd.extend import primitive
+except ImportError as error:
+    raise ImportError("batchnorm.autograd needs autograd: pip install 'batchnorm[autograd]'") from error
+
+__all__ = ["apply", "batch_norm_inference", "batch_norm_train"]
+
+
+def batch_norm_train(x: Any, weight: Any = None, bias: Any = None, **options: Any) -> Any:
+    """Normalize each channel by the statistics of this batch; differentiable in x, weight and bias.
+
+    Parameters
+    ----------
+    x : array_like, float32 or float64, at least 2 dimensions
+        Batch, with C channels along ``axis``.
+    weight, bias : array_like, float32 or float64, shape (C,), optional
+        Scale and shift.
+    **options
+        Those of `batchnorm.batch_norm_train`, but for ``out``. Running statistics are changed in place; no gradient
+        flows through them.
+
+    Returns
+    -------
+    ndarray, dtype and shape of x
+        y.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `batchnorm.batch_norm_train`.
+
+    Notes
+    -----
+    One call of `batchnorm.batch_norm_backward` gives all gradients. There is no second derivative.
+
+    Examples
+    --------
+    >>> import autograd.numpy as np
+    >>> from batchnorm.autograd import batch_norm_train
+    >>> batch_norm_train(np.array([[1.0], [3.0]]), eps=0.0).tolist()
+    [[-1.0], [1.0]]
+    """
+    _refuse_out(options)
+    return _train(x, weight, bias, _Saved(), partial(_functions.batch_norm_train, **options))
+
+
+def batch_norm_inference(
+    x: Any, running_mean: Any, running_var: Any, weight: Any = None, bias: Any = None, **options: Any
+) -> Any:
+    """Normalize each channel by given statistics; differentiable in all of them.
+
+    Parameters
+    ----------
+    x : array_like, float32 or float64, at least 2 dimensions
+        Batch, with C channels along ``axis``.
+    running_mean, running_var : array_like, float32 or float64, shape (C,)
+        Mean and variance.
+    weight, bias : array_like, float32 or float64, shape (C,), optional
+        Scale and shift.
+    **options
+        Those of `batchnorm.batch_norm_inference`, but for ``out``.
+
+    Returns
+    -------
+    ndarray, dtype and shape of x
+        y.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `batchnorm.batch_norm_inference`.
+
+    Notes
+    -----
+    One call of `batchnorm.batch_norm_inference_backward` gives all gradients. There is no second derivative.
+
+    Examples
+    --------
+    >>> import autograd.numpy as np
+    >>> from batchnorm.autograd import batch_norm_inference
+    >>> batch_norm_inference(np.array([[1.0], [5.0]]), np.array([1.0]), np.array([4.0]), eps=0.0).tolist()
+    [[0.0], [2.0]]
+    """
+    _refuse_out(options)
+    return _inference(x, running_mean, running_var, weight, bias, options)
+
+
+def apply(layer: BatchNorm, x: Any, weight: Any = None, bias: Any = None) -> Any:
+    """Run a layer on a batch, in its mode, with parameters that are differentiated.
+
+    Parameters
+    ----------
+    layer : BatchNorm
+        Gives the options and holds the running statistics, which training updates.
+    x : array_like, float32 or float64, at least 2 dimensions
+        Batch, with C channels along the layer's axis.
+    weight, bias : array_like, shape (C,), optional
+        Parameters in place of the layer's own, which are used, as constants, where these are omitted.
+
+    Returns
+    -------
+    ndarray, dtype and shape of x
+        y.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As ``layer(x)``.
+
+    Notes
+    -----
+    ``layer.backward`` has nothing to do with this: the gradients are autograd's.
+
+    Examples
+    --------
+    >>> import autograd.numpy as np
+    >>> import batchnorm as bn
+    >>> from batchnorm.autograd import apply
+    >>> layer = bn.BatchNorm(1, eps=0.0)
+    >>> apply(layer, np.array([[1.0], [3.0]]), np.array([2.0])).tolist(), int(layer.num_batches_tracked)
+    ([[-2.0], [2.0]], 1)
+    """
+    if not isinstance(layer, BatchNorm):
+        raise TypeError(f"layer: expected a BatchNorm, got {type(layer).__name__}")
+    weight = layer.weight if weight is None else weight
+    bias = layer.bias if bias is None else bias
+    if layer.training or layer.running_mean is None:
+        return _train(x, weight, bias, _Saved(), layer._normalize_batch)
+    options = {"eps": layer.eps, "axis": layer.axis, "num_threads": layer.num_threads}
+    return _inference(x, layer.running_mean, layer.running_var, weight, bias, options)
+
+
+class _Saved:
+    """Where a forward leaves what its backward needs; autograd keeps the arguments of a call."""
+
+    statistics: SavedStatistics
+
+
+def _refuse_out(options: dict[str, Any]) -> None:
+    if "out" in options:
+        raise TypeError("out: expected to be left out, because autograd keeps every result")
+
+
+# Arguments after the arrays are plain objects, which autograd passes on as they are.
+@primitive
+def _train(x: Any, weight: Any, bias: Any, saved: _Saved, forward: Callable[..., tuple[Any, SavedStatistics]]) -> Any:
+    y, saved.statistics = forward(x, weight, bias)
+    return y
+
+
+@primitive
+def _inference(x: Any, mean: Any, var: Any, weight: Any, bias: Any, options: dict[str, Any]) -> Any:
+    return _functions.batch_norm_inference(x, mean, var, weight, bias, **options)
+
+
+# Primitives without a derivative: autograd says so to whoever asks for a second one. dy may have been promoted by what
+# follows y.
+@primitive
+def _train_backward(dy: Any, x: Any, weight: Any, saved: SavedStatistics) -> tuple[Any, ...]:
+    g = _functions.batch_norm_backward(np.asarray(dy, np.asarray(x).dtype), x, saved, weight)
+    return g.dx, g.dweight, g.dbias
+
+
+@primitive
+def _inference_backward(dy: Any, x: Any, mean: Any, var: Any, weight: Any, bias: Any, options: Any) -> tuple[Any, ...]:
+    dy = np.asarray(dy, np.asarray(x).dtype)
+    g = _functions.batch_norm_inference_backward(dy, x, mean, var, weight, bias, **options)
+    return g.dx, g.dmean, g.dvar, g.dweight, g.dbias
+
+
+def _train_vjp(argnums: Sequence[int], y: Any, args: tuple[Any, ...], _: Any) -> Callable[[Any], Any]:
+    x, weight, _bias, saved, _forward = args
+
+    def pull_back(dy: Any) -> list[Any]:
+        gradients = _train_backward(dy, x, weight, saved.statistics)
+        return [gradients[n] for n in argnums]
+
+    return pull_back
+
+
+def _inference_vjp(argnums: Sequence[int], y: Any, args: tuple[Any, ...], _: Any) -> Callable[[Any], Any]:
+    def pull_back(dy: Any) -> list[Any]:
+        gradients = _inference_backward(dy, *args)
+        return [gradients[n] for n in argnums]
+
+    return pull_back
+
+
+defvjp_argnums(_train, _train_vjp)
+defvjp_argnums(_inference, _inference_vjp)
