@@ -184,26 +184,31 @@ def _inference(x: Any, mean: Any, var: Any, weight: Any, bias: Any, options: dic
     return _functions.batch_norm_inference(x, mean, var, weight, bias, **options)
 
 
+def _in_dtypes_of(arguments: tuple[Any, ...], gradients: tuple[Any, ...]) -> tuple[Any, ...]:
+    pairs = zip(arguments, gradients, strict=True)
+    return tuple(None if a is None else np.asarray(g, np.asarray(a).dtype) for a, g in pairs)
+
+
 # Primitives without a derivative: autograd says so to whoever asks for a second one. dy may have been promoted by what
 # follows y.
 @primitive
-def _train_backward(dy: Any, x: Any, weight: Any, saved: SavedStatistics) -> tuple[Any, ...]:
+def _train_backward(dy: Any, x: Any, weight: Any, bias: Any, saved: SavedStatistics) -> tuple[Any, ...]:
     g = _functions.batch_norm_backward(np.asarray(dy, np.asarray(x).dtype), x, saved, weight)
-    return g.dx, g.dweight, g.dbias
+    return _in_dtypes_of((x, weight, bias), (g.dx, g.dweight, g.dbias))
 
 
 @primitive
 def _inference_backward(dy: Any, x: Any, mean: Any, var: Any, weight: Any, bias: Any, options: Any) -> tuple[Any, ...]:
     dy = np.asarray(dy, np.asarray(x).dtype)
     g = _functions.batch_norm_inference_backward(dy, x, mean, var, weight, bias, **options)
-    return g.dx, g.dmean, g.dvar, g.dweight, g.dbias
+    return _in_dtypes_of((x, mean, var, weight, bias), (g.dx, g.dmean, g.dvar, g.dweight, g.dbias))
 
 
 def _train_vjp(argnums: Sequence[int], y: Any, args: tuple[Any, ...], _: Any) -> Callable[[Any], Any]:
-    x, weight, _bias, saved, _forward = args
+    x, weight, bias, saved, _forward = args
 
     def pull_back(dy: Any) -> list[Any]:
-        gradients = _train_backward(dy, x, weight, saved.statistics)
+        gradients = _train_backward(dy, x, weight, bias, saved.statistics)
         return [gradients[n] for n in argnums]
 
     return pull_back

@@ -191,7 +191,7 @@ def kept_channels(
     kept, start = {}, 0
     for name, size in sizes.items():
         mine = ~pruned[start : start + size.size]
-        mine[np.argsort(-size, kind="stable")[:fewest]] = True
+        mine[np.argsort(size, kind="stable")[max(size.size - fewest, 0) :]] = True
         kept[name] = np.flatnonzero(mine)
         start += size.size
     return kept
