@@ -96,6 +96,7 @@ SIGNATURES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "BatchNorm.gradients": ({}, {}),
     "BatchNorm.reset_running_stats": ({}, {}),
     "BatchNorm.reset_parameters": ({}, {}),
+    "set_kept_memory": ({"most": REQUIRED}, {}),
     "set_num_threads": ({"n": REQUIRED}, {}),
     "get_num_threads": ({}, {}),
     "num_threads": ({"n": REQUIRED}, {}),

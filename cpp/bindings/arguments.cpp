@@ -1,4 +1,5 @@
 #include "bindings/arguments.h"
+#include "bindings/output_memory.h"
 
 #include <cmath>
 #include <limits>
@@ -296,7 +297,10 @@ void RequireApart(const py::array& array, const char* name, const std::vector<Na
 py::array Output(py::handle out, const py::array& x, const py::array& may_be, const std::vector<NamedArray>& inputs) {
   const std::vector<std::size_t> order = MemoryOrder(ViewOf(x));
   const std::vector<py::ssize_t> strides = DenseStrides(x, order);
-  if (out.is_none()) return py::array(x.dtype(), std::vector<py::ssize_t>(x.shape(), x.shape() + x.ndim()), strides);
+  if (out.is_none()) {
+    const OutputMemory memory(static_cast<std::size_t>(x.nbytes()));
+    return py::array(x.dtype(), std::vector<py::ssize_t>(x.shape(), x.shape() + x.ndim()), strides);
+  }
   if (!IsArray(out)) FailType("out", "a NumPy array", TypeOf(out));
   RefuseMasked(out, "out");
   py::array array = py::reinterpret_borrow<py::array>(out);

@@ -3,6 +3,7 @@
 #include <optional>
 
 #include "bindings/arguments.h"
+#include "bindings/output_memory.h"
 #include "bindings/register.h"
 #include "core/move.h"
 #include "core/parallel.h"
@@ -41,6 +42,7 @@ py::dict Config() {
   config["isa"] = used;
   config["openmp"] = ParallelRuntime().empty() ? py::object(py::none()) : py::str(ParallelRuntime());
   config["threads"] = DefaultThreads();
+  config["keeps_memory"] = KeepsMemory();
   config["cache_bytes"] = LastLevelCacheBytes();
   return config;
 }
@@ -107,6 +109,8 @@ void RegisterSystem(py::module_& m) {
     return choices[Choice(value, name, names)];
   });
   m.def("config", &Config);
+  m.def("set_kept_bytes", &SetKeptMost);
+  m.def("get_kept_bytes", &KeptBytes);
   m.def("_set_isa", [](const std::optional<std::string>& name) { SetIsa(name.value_or("")); });
   m.def("_isas", &UsableIsas);
   m.def("_set_stream_above", &SetStreamAbove);

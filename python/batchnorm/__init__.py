@@ -27,6 +27,7 @@ from ._functions import (
     update_running_stats,
 )
 from ._layer import BatchNorm
+from ._memory import set_kept_memory
 from ._saved import Gradients, SavedStatistics
 from ._threads import get_num_threads, num_threads, set_num_threads
 
@@ -44,6 +45,7 @@ __all__ = [
     "denormalize",
     "get_num_threads",
     "num_threads",
+    "set_kept_memory",
     "set_num_threads",
     "show_config",
     "update_running_stats",

@@ -146,7 +146,15 @@ def check_axis_int(axis: object, /) -> int:
     """axis as an int, clipped to 64 bits: TypeError unless it is one; a bool is none."""
 
 def config() -> dict[str, Any]:
-    """Keys: version, compiler, isas_built, isas_found (lists), isa (used, or an error text), openmp, threads."""
+    """Keys: version, compiler, isas_built, isas_found (lists), isa (used, or an error text), openmp, threads,
+    keeps_memory, cache_bytes.
+    """
+
+def set_kept_bytes(most: int | None, /) -> None:
+    """Keep so many bytes of freed outputs at most; None for the default."""
+
+def get_kept_bytes() -> int:
+    """What is kept now."""
 
 def _set_stream_above(bytes: int | None) -> None: ...
 def _set_isa(name: str | None, /) -> None:
