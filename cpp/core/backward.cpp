@@ -143,7 +143,7 @@ void TrainBackward(const ArrayView& dy, const ArrayView& x, const ArrayView& dx,
   };
   Visit(x.dtype, [&](auto zero) {
     using T = decltype(zero);
-    const Operand<T> dy_operand(dy, layout), x_operand(x, layout), dx_operand(dx, layout);
+    const Operand<T> dy_operand(dy, layout, table), x_operand(x, layout, table), dx_operand(dx, layout, table);
     const Plan plan(layout, x_operand, Purpose::kSums);
     const std::size_t bytes = layout.Values() * sizeof(T);
     const GradientReducer<T, decltype(stat)> reducer(plan, table, dy_operand, x_operand, TrainingPrecision<T>(layout),
@@ -171,7 +171,7 @@ void InferenceBackward(const ArrayView& dy, const ArrayView& x, const ArrayView&
   const auto affine = [&](std::size_t c) { return ChannelAffine{0, weight.GetOr(c, 1) * stat(c).rstd, 0}; };
   Visit(x.dtype, [&](auto zero) {
     using T = decltype(zero);
-    const Operand<T> dy_operand(dy, layout), x_operand(x, layout), dx_operand(dx, layout);
+    const Operand<T> dy_operand(dy, layout, table), x_operand(x, layout, table), dx_operand(dx, layout, table);
     const Plan plan(layout, x_operand, Purpose::kSums);
     const std::size_t bytes = layout.Values() * sizeof(T);
     const GradientReducer<T, decltype(stat)> reducer(plan, table, dy_operand, x_operand, TrainingPrecision<T>(layout),

@@ -25,7 +25,7 @@ void MapAffine(const ArrayView& in, const ArrayView& out, std::size_t axis, int 
   const KernelTable& table = ActiveKernels();
   Visit(in.dtype, [&](auto zero) {
     using T = decltype(zero);
-    const Operand<T> source(in, layout), target(out, layout);
+    const Operand<T> source(in, layout, table), target(out, layout, table);
     const Plan plan(layout, source, Purpose::kMap);
     const std::size_t bytes = layout.Values() * sizeof(T);
     RunSweeps<T>(
@@ -46,7 +46,7 @@ void ChannelStatistics(const ArrayView& x, std::size_t axis, int threads, double
   const KernelTable& table = ActiveKernels();
   Visit(x.dtype, [&](auto zero) {
     using T = decltype(zero);
-    const Operand<T> source(x, layout);
+    const Operand<T> source(x, layout, table);
     const Plan plan(layout, source, Purpose::kSums);
     RunSweeps<T>(
         plan, ThreadsFor(layout.Values() * sizeof(T), threads), MomentReducer<T>(plan, table, source, Precision::kWide),
@@ -76,7 +76,7 @@ void TrainForward(const ArrayView& x, const ArrayView& y, std::size_t axis, cons
   };
   Visit(x.dtype, [&](auto zero) {
     using T = decltype(zero);
-    const Operand<T> source(x, layout), target(y, layout);
+    const Operand<T> source(x, layout, table), target(y, layout, table);
     const Plan plan(layout, source, Purpose::kSums);
     const std::size_t bytes = layout.Values() * sizeof(T);
     RunSweeps<T>(

@@ -76,26 +76,12 @@ void WalkAxes(const std::vector<Axis>& axes, char* base, std::size_t begin, std:
   }
 }
 
-// memcpy element by element, because a strided view may be misaligned.
-template <class T>
-void GatherRun(const char* from, std::ptrdiff_t stride, std::size_t n, T* to) {
-  constexpr std::ptrdiff_t kEverySecond = 2 * sizeof(T);
-  if (stride == static_cast<std::ptrdiff_t>(sizeof(T))) {
-    std::memcpy(to, from, n * sizeof(T));
-  } else if (stride == kEverySecond) {  // the most usual; known when compiled, it takes vectors
-    for (std::size_t i = 0; i < n; ++i, from += kEverySecond) std::memcpy(to + i, from, sizeof(T));
-  } else {
-    for (std::size_t i = 0; i < n; ++i, from += stride) std::memcpy(to + i, from, sizeof(T));
-  }
-}
-
-template <class T>
-void ScatterRun(const T* from, char* to, std::ptrdiff_t stride, std::size_t n) {
-  if (stride == static_cast<std::ptrdiff_t>(sizeof(T))) {
-    std::memcpy(to, from, n * sizeof(T));
-  } else {
-    for (std::size_t i = 0; i < n; ++i, to += stride) std::memcpy(to, from + i, sizeof(T));
-  }
+// How far ahead of a run to ask for others: kAheadBytes or more, but whole steps to runs of the same kind, so that what
+// lies between them isn't asked for.
+std::ptrdiff_t AheadOf(const std::vector<Axis>& axes) {
+  constexpr std::ptrdiff_t kAheadBytes = 16384;  // Note [Prefetch]
+  const std::ptrdiff_t step = axes.size() < 2 ? 0 : axes[axes.size() - 2].stride;
+  return step == 0 ? kAheadBytes : (kAheadBytes / std::abs(step) + 1) * step;
 }
 
 }  // namespace
@@ -148,8 +134,9 @@ Layout LayoutOf(const ArrayView& x, std::size_t channel_axis, Purpose purpose) {
 }
 
 template <class T>
-Operand<T>::Operand(const ArrayView& array, const Layout& layout)
-    : data_(static_cast<char*>(array.data)),
+Operand<T>::Operand(const ArrayView& array, const Layout& layout, const KernelTable& table)
+    : kernels_(KernelsOf(table, T{})),
+      data_(static_cast<char*>(array.data)),
       walk_(layout.walk),
       inner_(layout.inner),
       row_elements_(walk_ == Walk::kRows ? layout.channels * layout.inner : 1),
@@ -157,7 +144,8 @@ Operand<T>::Operand(const ArrayView& array, const Layout& layout)
       channel_stride_(array.strides[layout.channel_axis]),
       aligned_(Aligned(array, sizeof(T))),
       one_run_(true),
-      positions_(Merge(AxesOf(array, layout.position_axes), row_bytes_)) {
+      positions_(Merge(AxesOf(array, layout.position_axes), row_bytes_)),
+      ahead_(AheadOf(positions_)) {
   if (walk_ == Walk::kPlanar) return;
   std::vector<Axis> columns = {{layout.channels, channel_stride_}};
   for (const Axis& a : AxesOf(array, layout.inner_axes)) columns.push_back(a);
@@ -165,6 +153,7 @@ Operand<T>::Operand(const ArrayView& array, const Layout& layout)
   elements_ = AxesOf(array, layout.position_axes);
   elements_.insert(elements_.end(), columns.begin(), columns.end());
   elements_ = Merge(elements_, sizeof(T));
+  ahead_ = AheadOf(elements_);
 }
 
 template <class T>
@@ -243,8 +232,8 @@ Tile<const T> Operand<T>::Read(const Block& block, Scratch& scratch, Scratch::Sl
   if (!Direct(block, &tile)) {
     tile = ScratchTile(block, scratch, slot);
     T* to = tile.data;
-    ForEachRun(block, [&to](const char* p, std::ptrdiff_t stride, std::size_t n) {
-      GatherRun(p, stride, n, to);
+    ForEachRun(block, [&](const char* p, std::ptrdiff_t stride, std::size_t n) {
+      kernels_.gather(p, stride, ahead_, n, to);
       to += n;
     });
   }
@@ -253,8 +242,8 @@ Tile<const T> Operand<T>::Read(const Block& block, Scratch& scratch, Scratch::Sl
 
 template <class T>
 void Operand<T>::Scatter(const Block& block, const T* from) const {
-  ForEachRun(block, [&from](char* p, std::ptrdiff_t stride, std::size_t n) {
-    ScatterRun(from, p, stride, n);
+  ForEachRun(block, [&](char* p, std::ptrdiff_t stride, std::size_t n) {
+    kernels_.scatter(from, n, p, stride);
     from += n;
   });
 }

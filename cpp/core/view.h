@@ -59,7 +59,7 @@ struct Block {
 template <class T>
 class Operand {
  public:
-  Operand(const ArrayView& array, const Layout& layout);
+  Operand(const ArrayView& array, const Layout& layout, const KernelTable& table);
 
   // The block's elements. They stay valid until the slot is used again.
   Tile<const T> Read(const Block& block, Scratch& scratch, Scratch::Slot slot) const;
@@ -92,6 +92,7 @@ class Operand {
   template <class Body>
   void ForEachRun(const Block& block, Body body) const;
 
+  const Kernels<T>& kernels_;
   char* data_;
   Walk walk_;
   std::size_t inner_;
@@ -102,6 +103,7 @@ class Operand {
   bool one_run_;                 // a position's elements are contiguous
   std::vector<Axis> positions_;  // merged where memory allows, never empty
   std::vector<Axis> elements_;   // kRows: positions and columns together, merged likewise
+  std::ptrdiff_t ahead_;         // of a run that is gathered
 };
 
 }  // namespace batchnorm

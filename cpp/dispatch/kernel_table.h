@@ -84,6 +84,9 @@ struct WalkKernels {
 template <class T>
 struct Kernels {
   WalkKernels<T> walk[kWalks];
+  // to[i] = the element i * stride bytes from `from`, of any alignment; what comes next lies `ahead` bytes further on
+  void (*gather)(const char* from, std::ptrdiff_t stride, std::ptrdiff_t ahead, std::size_t n, T* to);
+  void (*scatter)(const T* from, std::size_t n, char* to, std::ptrdiff_t stride);
 };
 
 // What only moves bytes: the limit that a benchmark compares with.

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels/affine-inl.h"
+#include "kernels/gather-inl.h"
 #include "kernels/gradient-inl.h"
 #include "kernels/moments-inl.h"
 #include "kernels/move-inl.h"
@@ -21,7 +22,7 @@ constexpr WalkKernels<T> WalkTable() {
 
 template <class T>
 constexpr Kernels<T> TypeTable() {
-  return {{WalkTable<Walk::kPlanar, T>(), WalkTable<Walk::kRows, T>()}};
+  return {{WalkTable<Walk::kPlanar, T>(), WalkTable<Walk::kRows, T>()}, &Gather<T>, &Scatter<T>};
 }
 
 constexpr MoveKernels MoveTable() {

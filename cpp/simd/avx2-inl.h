@@ -47,6 +47,14 @@ BATCHNORM_INLINE F64 Select(First lanes, F64 a, F64 b) {
   return _mm256_blendv_pd(b, a, _mm256_castsi256_pd(Mask64(lanes)));
 }
 
+// The even lanes of `lower`, then those of `upper`.
+BATCHNORM_INLINE F32 ConcatEven(F32 upper, F32 lower) {
+  return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(_mm256_shuffle_ps(lower, upper, 0x88)), 0xd8));
+}
+BATCHNORM_INLINE F64 ConcatEven(F64 upper, F64 lower) {
+  return _mm256_permute4x64_pd(_mm256_unpacklo_pd(lower, upper), 0xd8);
+}
+
 // Past the caches; p is aligned to the vector. StreamFence orders the stores before what follows.
 BATCHNORM_INLINE void Stream(F32 v, float* p) { _mm256_stream_ps(p, v); }
 BATCHNORM_INLINE void Stream(F64 v, double* p) { _mm256_stream_pd(p, v); }

@@ -36,6 +36,15 @@ BATCHNORM_INLINE void Store(F64 v, double* p, First lanes) { _mm512_mask_storeu_
 BATCHNORM_INLINE F32 Select(First lanes, F32 a, F32 b) { return _mm512_mask_blend_ps(Mask16(lanes), b, a); }
 BATCHNORM_INLINE F64 Select(First lanes, F64 a, F64 b) { return _mm512_mask_blend_pd(Mask8(lanes), b, a); }
 
+// The even lanes of `lower`, then those of `upper`.
+BATCHNORM_INLINE F32 ConcatEven(F32 upper, F32 lower) {
+  const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+  return _mm512_permutex2var_ps(lower, even, upper);
+}
+BATCHNORM_INLINE F64 ConcatEven(F64 upper, F64 lower) {
+  return _mm512_permutex2var_pd(lower, _mm512_setr_epi64(0, 2, 4, 6, 8, 10, 12, 14), upper);
+}
+
 // Past the caches; p is aligned to the vector. StreamFence orders the stores before what follows.
 BATCHNORM_INLINE void Stream(F32 v, float* p) { _mm512_stream_ps(p, v); }
 BATCHNORM_INLINE void Stream(F64 v, double* p) { _mm512_stream_pd(p, v); }

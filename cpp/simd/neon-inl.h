@@ -24,6 +24,14 @@ BATCHNORM_INLINE F32 Plus(F32 a, F32 b) { return a + b; }
 BATCHNORM_INLINE F32 Minus(F32 a, F32 b) { return a - b; }
 BATCHNORM_INLINE F64 Minus(F64 a, F64 b) { return a - b; }
 
+// The even lanes of `lower`, then those of `upper`.
+BATCHNORM_INLINE F32 ConcatEven(F32 upper, F32 lower) {
+  return (F32)vuzp1q_f32((float32x4_t)lower, (float32x4_t)upper);
+}
+BATCHNORM_INLINE F64 ConcatEven(F64 upper, F64 lower) {
+  return (F64)vuzp1q_f64((float64x2_t)lower, (float64x2_t)upper);
+}
+
 // aarch64 has no streaming store for one vector; its write-streaming mode sees long runs of stores by itself.
 BATCHNORM_INLINE void Stream(F32 v, float* p) { Store(v, p, All{}); }
 BATCHNORM_INLINE void Stream(F64 v, double* p) { Store(v, p, All{}); }

@@ -81,6 +81,22 @@ Vec<T> MulAdd(Vec<T> a, Vec<T> b, Vec<T> c) {
 inline F32 Plus(F32 a, F32 b) { return a + b; }
 inline F32 Minus(F32 a, F32 b) { return a - b; }
 inline F64 Minus(F64 a, F64 b) { return a - b; }
+inline F32 ConcatEven(F32, F32 lower) { return lower; }
+inline F64 ConcatEven(F64, F64 lower) { return lower; }
+template <class T>
+T LoadOne(const char* p) {
+  T v;
+  for (std::size_t i = 0; i < sizeof v; ++i) reinterpret_cast<char*>(&v)[i] = p[i];
+  return v;
+}
+template <class T>
+Vec<T> LoadUnaligned(const char* p) {
+  return {LoadOne<T>(p)};
+}
+template <class T>
+void StoreOne(T v, char* p) {
+  for (std::size_t i = 0; i < sizeof v; ++i) p[i] = reinterpret_cast<const char*>(&v)[i];
+}
 inline void Prefetch(std::uintptr_t) {}
 template <class T, class V>
 T ReduceSum(V v) {

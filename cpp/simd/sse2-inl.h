@@ -20,6 +20,10 @@ BATCHNORM_INLINE F32 Plus(F32 a, F32 b) { return a + b; }
 BATCHNORM_INLINE F32 Minus(F32 a, F32 b) { return a - b; }
 BATCHNORM_INLINE F64 Minus(F64 a, F64 b) { return a - b; }
 
+// The even lanes of `lower`, then those of `upper`.
+BATCHNORM_INLINE F32 ConcatEven(F32 upper, F32 lower) { return _mm_shuffle_ps(lower, upper, 0x88); }
+BATCHNORM_INLINE F64 ConcatEven(F64 upper, F64 lower) { return _mm_unpacklo_pd(lower, upper); }
+
 // Past the caches; p is aligned to the vector. StreamFence orders the stores before what follows.
 BATCHNORM_INLINE void Stream(F32 v, float* p) { _mm_stream_ps(p, v); }
 BATCHNORM_INLINE void Stream(F64 v, double* p) { _mm_stream_pd(p, v); }

@@ -44,6 +44,25 @@ BATCHNORM_INLINE Vec<T> Load(const T* p, All) {
 BATCHNORM_INLINE void Store(F32 v, float* p, All) { __builtin_memcpy(p, &v, sizeof v); }
 BATCHNORM_INLINE void Store(F64 v, double* p, All) { __builtin_memcpy(p, &v, sizeof v); }
 
+template <class T>
+BATCHNORM_INLINE Vec<T> LoadUnaligned(const char* p) {
+  Vec<T> v;
+  __builtin_memcpy(&v, p, sizeof v);
+  return v;
+}
+
+// One element, wherever it lies.
+template <class T>
+BATCHNORM_INLINE T LoadOne(const char* p) {
+  T v;
+  __builtin_memcpy(&v, p, sizeof v);
+  return v;
+}
+template <class T>
+BATCHNORM_INLINE void StoreOne(T v, char* p) {
+  __builtin_memcpy(p, &v, sizeof v);
+}
+
 // Asks for the cache line of an address, which need not be one that can be read, into L2.
 BATCHNORM_INLINE void Prefetch(std::uintptr_t address) {
   __builtin_prefetch(reinterpret_cast<const void*>(address), /*write=*/0, /*locality=*/2);

@@ -144,6 +144,29 @@ void Moves(const KernelTable& table) {
   }
 }
 
+// Every stride, from and to memory that isn't aligned.
+template <class T>
+void Runs(const KernelTable& table) {
+  const Kernels<T>& kernels = KernelsOf(table, T{});
+  constexpr auto kItem = static_cast<std::ptrdiff_t>(sizeof(T));
+  for (std::size_t n : {0u, 1u, 3u, 16u, 57u, 200u}) {
+    for (const std::ptrdiff_t stride :
+         {-2 * kItem, -kItem, std::ptrdiff_t{0}, kItem, kItem + 1, 2 * kItem, 3 * kItem, 20 * kItem}) {
+      const auto reach = static_cast<std::size_t>(std::abs(stride)) * n + sizeof(T);
+      std::vector<char> memory(2 * reach + 1, 1);
+      char* const base = memory.data() + reach + 1;
+      const Matrix<T> values(1, n, 4);
+      Matrix<T> got(1, n, 5);
+      kernels.scatter(values.view().data, n, base, stride);
+      kernels.gather(base, stride, 4096, n, got.tile().data);
+      for (std::size_t i = 0; i < n; ++i) {
+        Expect(got.at(0, i) == values.at(0, stride == 0 ? n - 1 : i), "gather of what was scattered", table, 1, n);
+      }
+      if (stride > kItem && n > 1) Expect(base[kItem] == 1, "what lies between is left alone", table, 1, n);
+    }
+  }
+}
+
 template <class T>
 void AllTiles(const KernelTable& table) {
   const Kernels<T>& kernels = KernelsOf(table, T{});
@@ -173,6 +196,8 @@ int main() {
     const KernelTable& table = ActiveKernels();
     AllTiles<float>(table);
     AllTiles<double>(table);
+    Runs<float>(table);
+    Runs<double>(table);
     Moves(table);
     std::printf("%s: %s\n", table.name, failures ? "failed" : "ok");
   }
