@@ -102,7 +102,7 @@ def run(normalize: bool, epochs: int, advance: Any) -> tuple[list[float], ConvNe
 
 def draw(curves: dict[str, list[float]], before: Array, after: Array) -> Any:
     """Accuracy, and the spread of each channel of the first layer."""
-    figure, axes = plt.subplots(1, 3, figsize=(13, 3.6), width_ratios=(1.3, 1, 1))
+    figure, axes = plt.subplots(1, 3, figsize=(13, 3.6), width_ratios=(1.3, 1, 1), layout="constrained")
     for name, curve in curves.items():
         axes[0].plot(range(1, len(curve) + 1), curve, label=name)
     axes[0].set(title="test accuracy, %", xlabel="epoch", ylim=(50, 101))

@@ -59,7 +59,7 @@ def run(normalize: bool, steps: int, advance: Any) -> Curve:
 
 def draw(curves: dict[str, Curve]) -> Any:
     """Accuracy, and percentiles for each network on axes of the same scale."""
-    figure, axes = plt.subplots(1, 3, figsize=(13, 3.6), width_ratios=(1.3, 1, 1))
+    figure, axes = plt.subplots(1, 3, figsize=(13, 3.6), width_ratios=(1.3, 1, 1), layout="constrained")
     for (name, curve), color in zip(curves.items(), ("tab:gray", "tab:blue"), strict=True):
         axes[0].plot(curve.steps, curve.accuracy, color=color, label=name)
     axes[0].set(title="test accuracy, %", xlabel="step", ylim=(0, 101))

@@ -48,12 +48,12 @@ def first_step(curve: list[float], target: float) -> float:
 
 def draw(curves: dict[str, list[float]], deep: dict[str, list[float]]) -> Any:
     """Accuracy by step of the first seed; and of the deep network."""
-    figure, axes = plt.subplots(1, 2, figsize=(11, 3.8))
+    figure, axes = plt.subplots(1, 2, figsize=(12, 3.8), layout="constrained")
     for axis, lines, title in ((axes[0], curves, "3 hidden layers"), (axes[1], deep, f"{DEEP} hidden layers")):
         for name, curve in lines.items():
             axis.plot(EVERY * np.arange(1, len(curve) + 1), curve, label=name)
         axis.set(title=f"test accuracy, %, {title}", xlabel="step", ylim=(0, 101))
-        axis.legend()
+        axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     axes[0].set_xscale("log")
     return figure
 
