@@ -164,7 +164,7 @@ def train(
     batch: int,
     rng: np.random.Generator,
     after: Callable[[int], bool | None] = lambda step: None,
-    change: Callable[[Parameters], None] = lambda gradients: None,
+    change: Callable[[Parameters], object] = lambda gradients: None,
 ) -> None:
     """Train for some steps. `change` may edit the gradients; `after` is told of each step and may end it with True."""
     gradient = value_and_grad(net.loss)

@@ -206,6 +206,11 @@ def test_a_bad_setting_or_a_read_only_parameter_stops_a_step(optimizer_class: An
     with pytest.raises(ValueError, match=r"group 'all': .* unknown \['lrr'\]"):
         optimizer.step({"w": np.ones(2)})
     del optimizer.groups["all"]["lrr"]
+    for parameters, message in (({"v": np.ones(2)}, "missing"), ({"w": np.ones(3)}, "shape"), ({"w": 1.0}, "an array")):
+        optimizer.groups["all"]["parameters"] = parameters
+        with pytest.raises((TypeError, ValueError), match=message):
+            optimizer.step({name: np.ones(np.shape(a)) for name, a in parameters.items()})
+    optimizer.groups["all"]["parameters"] = {"w": w}
     w.flags.writeable = False
     with pytest.raises(ValueError, match="writeable"):
         optimizer.step({"w": np.ones(2)})

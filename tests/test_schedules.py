@@ -228,6 +228,8 @@ def test_phases() -> None:
         ([], ValueError),
         ([("a", 1)], TypeError),
         ([(["a"], 1.5)], TypeError),
+        ([["a"]], TypeError),
+        ([3], TypeError),
     ):
         with pytest.raises(error, match="phases: expected"):
             Phases(o, bad)  # type: ignore[arg-type]

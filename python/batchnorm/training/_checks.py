@@ -15,7 +15,9 @@ FloatArray: TypeAlias = "np.ndarray[Any, np.dtype[np.floating[Any]]]"
 
 
 def as_real(name: str, value: object) -> float:
-    """Return a real number as a float; a bool is none."""
+    """Return a real number, or an array of shape (), as a float; a bool is none."""
+    if isinstance(value, np.ndarray) and value.shape == ():
+        value = value[()]
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name}: expected a real number, got {type(value).__name__}")
     return float(value)

@@ -91,12 +91,13 @@ class Optimizer(Stateful, ABC):
             has changed then.
         """
         settings = {group: self._checked(group) for group in self.groups}
-        known = {name: a for given in self.groups.values() for name, a in given["parameters"].items()}
+        # Somebody may have put other arrays into a group.
+        known = as_parameters("parameters", {n: a for g in self.groups.values() for n, a in g["parameters"].items()})
+        fitting("parameters", known, {name: next(iter(slots.values())) for name, slots in self._state.items()})
         frozen = {
             name for group, given in self.groups.items() if settings[group]["frozen"] for name in given["parameters"]
         }
         fitted = fitting("gradients", gradients, known, optional=frozen)
-        as_parameters("parameters", known)
         for group, given in self.groups.items():
             if settings[group]["frozen"]:
                 continue

@@ -9,7 +9,7 @@ import numpy as np
 
 from .._checks import as_int
 from .._layer import BatchNorm
-from ._checks import FloatArray, as_parameters
+from ._checks import FloatArray, as_flag, as_parameters
 from ._state import Stateful
 from .optimizers import Optimizer
 
@@ -177,9 +177,10 @@ class Phases(Stateful):
         if not isinstance(optimizer, Optimizer):
             raise TypeError(f"optimizer: expected an Optimizer, got {type(optimizer).__name__}")
         checked: list[tuple[tuple[str, ...], int]] = []
-        for groups, length in phases:
-            if isinstance(groups, str):
-                raise TypeError(f"phases: expected a sequence of groups in each, got the str {groups!r}")
+        for phase in phases:
+            if not isinstance(phase, Sequence) or len(phase) != 2 or isinstance(phase[0], str):
+                raise TypeError(f"phases: expected pairs of a sequence of groups and a length, got {phase!r}")
+            groups, length = phase
             unknown = [group for group in groups if group not in optimizer.groups]
             if unknown:
                 raise ValueError(f"phases: expected groups of {list(optimizer.groups)}, got {unknown}")
@@ -188,7 +189,7 @@ class Phases(Stateful):
             checked.append((tuple(groups), int(length)))
         if not checked:
             raise ValueError("phases: expected at least one, got none")
-        self._optimizer, self._phases, self._repeat = optimizer, checked, repeat
+        self._optimizer, self._phases, self._repeat = optimizer, checked, as_flag("repeat", repeat)
         self.steps = 0
         self._apply()
 
