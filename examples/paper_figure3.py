@@ -69,11 +69,15 @@ def run_seed(seed: int, steps: int) -> dict[str, list[float]]:
     return curves
 
 
-def table(seeds: list[dict[str, list[float]]]) -> list[list[str]]:
-    """Return a row per contender; steps are medians over seeds."""
+def steps_needed(seeds: list[dict[str, list[float]]]) -> dict[str, list[float]]:
+    """Return the steps to the baseline's best accuracy of each contender, by seed."""
     targets = [max(next(iter(curves.values()))) for curves in seeds]
-    steps = {name: [first_step(c[name], t) for c, t in zip(seeds, targets, strict=True)] for name in seeds[0]}
-    base = float(np.median(steps[f"baseline, {RATE}"]))
+    return {name: [first_step(c[name], t) for c, t in zip(seeds, targets, strict=True)] for name in seeds[0]}
+
+
+def table(seeds: list[dict[str, list[float]]], steps: dict[str, list[float]]) -> list[list[str]]:
+    """Return a row per contender; steps are medians over seeds."""
+    base = np.median(steps[f"baseline, {RATE}"])
     paper = ["31.0", *[""] * len(OTHER_RATES), *(IMAGENET[factor] for factor in FACTORS)]
     return [
         [
@@ -85,6 +89,14 @@ def table(seeds: list[dict[str, list[float]]]) -> list[list[str]]:
         ]
         for (name, found), million in zip(steps.items(), paper, strict=True)
     ]
+
+
+def best_of(steps: dict[str, list[float]]) -> str:
+    """Return which baseline and which BN took the fewest steps in the median."""
+    median = {name: float(np.median(found)) for name, found in steps.items()}
+    baseline, normalized = (min((n for n in median if n.startswith(k)), key=median.__getitem__) for k in ("base", "BN"))
+    share = 100 * median[normalized] / median[f"baseline, {RATE}"]
+    return f"best: {baseline}; {normalized}, in {share:.0f} % of the steps of the baseline at {RATE}"
 
 
 def main() -> None:
@@ -101,11 +113,13 @@ def main() -> None:
         for name, job in zip(("without BN", "with BN"), deep_runs, strict=True):
             deep[name] = job.result()
             advance("deep")
+    steps_to_target = steps_needed(runs)
     print_table(
         "Steps to the baseline's best test accuracy, and the best accuracy until then: median (range) over seeds",
         ["learning rate", "steps", "sooner", "accuracy, %", "ImageNet, million steps"],
-        table(runs),
+        table(runs, steps_to_target),
     )
+    print(best_of(steps_to_target))
     deep_rows = [[name, f"{max(curve):.1f}", f"{curve[-1]:.1f}"] for name, curve in deep.items()]
     print_table(f"{DEEP} hidden layers, {deep_steps} steps", ["test accuracy", "best, %", "last, %"], deep_rows)
     save(draw(runs[0], deep), chosen.out, __file__)
