@@ -134,7 +134,7 @@ void Plan::ForHead(std::size_t group, std::size_t values, Body body) const {
 // not over a few values. Those of float64 are wide.
 template <class T>
 Precision TrainingPrecision(const Layout& layout) {
-  constexpr std::size_t kFewValues = 256;
+  constexpr std::size_t kFewValues = 32;
   const bool wide = sizeof(T) == sizeof(double) || layout.ValuesPerChannel() < kFewValues;
   return wide ? Precision::kWide : Precision::kNarrow;
 }
