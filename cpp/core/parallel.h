@@ -6,12 +6,15 @@
 #include <string>
 
 #include "core/scratch.h"
+#include "core/types.h"
 
 namespace batchnorm {
 
-// Runs body(task, scratch) for every task in [0, tasks) on at most `threads` threads. The first exception that a task
-// throws is thrown here, after all workers have stopped.
-void ParallelFor(std::size_t tasks, int threads, const std::function<void(std::size_t, Scratch&)>& body);
+using Task = std::function<void(std::size_t, Scratch&)>;
+
+// Runs body(task, scratch) for every task in [0, tasks) on at most `threads` threads, each in order or from the end.
+// The first exception that a task throws is thrown here, after all workers have stopped.
+void ParallelFor(std::size_t tasks, int threads, Order order, const Task& body);
 
 // Threads that a call uses when it isn't told: SetThreads, else the runtime's own default at this moment.
 int DefaultThreads();

@@ -10,11 +10,10 @@
 #include <cstddef>
 #include <optional>
 
+#include "core/types.h"
 #include "core/view.h"
 
 namespace batchnorm {
-
-enum class Order { kForward, kBackward };
 
 // How a sweep meets the values of a chunk. Sums go by runs, a channel's runs at one stride together; maps go by
 // channels where runs of neighbours touch in memory.

@@ -42,14 +42,13 @@ void RunSweeps(const Plan& plan, int threads, const Sums& sums, Finish finish, c
   const std::size_t groups = plan.groups(), chunks = plan.chunks();
   const GroupRoom<T> room(plan, Sums::kFields, Sums::kColumns, Map::kColumns);
   if (chunks == 1 || groups >= 4 * static_cast<std::size_t>(threads)) {
-    const std::size_t workers = std::min(groups, static_cast<std::size_t>(threads));
-    ParallelFor(groups, threads, [&](std::size_t g, Scratch& scratch) {
+    ParallelFor(groups, threads, Order::kForward, [&](std::size_t g, Scratch& scratch) {
       Group<T> group = room.At(scratch.Get<std::byte>(Scratch::kGroup, room.bytes()), g);
       sums.Prepare(group, scratch);
       for (std::size_t k = 0; kSums && k < chunks; ++k) sums(group, k, plan.First(), scratch);
       finish(group);
       map.Prepare(group);
-      const Sweep sweep = kSums ? plan.GroupAgain(g + workers < groups ? workers : 0) : plan.Once();
+      const Sweep sweep = kSums ? plan.GroupAgain(g + 1 < groups ? 1 : 0) : plan.Once();
       for (std::size_t k = chunks; kMap && k-- > 0;) map(group, kSums ? k : chunks - 1 - k, sweep, scratch);
     });
     return;
@@ -57,23 +56,24 @@ void RunSweeps(const Plan& plan, int threads, const Sums& sums, Finish finish, c
   const std::unique_ptr<std::byte[]> memory(new std::byte[room.bytes() * groups]);
   const auto group_at = [&](std::size_t g) { return room.At(memory.get() + g * room.bytes(), g); };
   if (kSums) {
-    ParallelFor(groups, threads, [&](std::size_t g, Scratch& scratch) {
+    ParallelFor(groups, threads, Order::kForward, [&](std::size_t g, Scratch& scratch) {
       Group<T> group = group_at(g);
       sums.Prepare(group, scratch);
     });
-    ParallelFor(groups * chunks, threads, [&](std::size_t task, Scratch& scratch) {
+    ParallelFor(groups * chunks, threads, Order::kForward, [&](std::size_t task, Scratch& scratch) {
       sums(group_at(task / chunks), task % chunks, plan.First(), scratch);
     });
   }
-  ParallelFor(groups, threads, [&](std::size_t g, Scratch&) {
+  ParallelFor(groups, threads, Order::kForward, [&](std::size_t g, Scratch&) {
     Group<T> group = group_at(g);
     finish(group);
     map.Prepare(group);
   });
   if (!kMap) return;
-  ParallelFor(groups * chunks, threads, [&](std::size_t task, Scratch& scratch) {
-    const std::size_t t = kSums ? groups * chunks - 1 - task : task;
-    map(group_at(t / chunks), t % chunks, kSums ? plan.Again() : plan.Once(), scratch);
+  // What was summed last is in cache.
+  constexpr Order kOrder = kSums ? Order::kBackward : Order::kForward;
+  ParallelFor(groups * chunks, threads, kOrder, [&](std::size_t task, Scratch& scratch) {
+    map(group_at(task / chunks), task % chunks, kSums ? plan.Again() : plan.Once(), scratch);
   });
 }
 

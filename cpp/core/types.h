@@ -9,6 +9,8 @@
 
 namespace batchnorm {
 
+enum class Order { kForward, kBackward };
+
 enum class DType { kFloat32, kFloat64 };
 
 // Calls f with a value of the C++ type that stands for `dtype`. The one place where a type known when called becomes
