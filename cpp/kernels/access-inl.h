@@ -71,6 +71,7 @@ class Ahead {
 // one set of L1, which holds 8 lines on the smallest of today's cores; all lines that are worked on at a time fit
 // there. More are also more than a prefetcher follows.
 constexpr std::size_t kBandLines = 8;
+constexpr std::size_t kSetBytes = 4096;  // lines so far apart share a set
 
 // kLanes<Acc> elements of T, as a vector of Acc. Lanes that aren't touched take `fill`.
 template <class Acc, class T, class Lanes>

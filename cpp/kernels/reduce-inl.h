@@ -214,9 +214,12 @@ BATCHNORM_INLINE void ReduceColumns(std::size_t rows, std::size_t cols, TermAt t
   for (std::size_t j = 0; j < cols; ++j) sum_u[j] = sum_ab[j] = 0;
   // float64 lanes add a band to a growing sum, and lose less in few long ones.
   constexpr bool kKeepsLost = sizeof(Acc) == sizeof(float);
-  constexpr std::size_t kBand = kKeepsLost ? kBandLines / TermAt::kInputs : kAccumulators * kRounds;
-  for (std::size_t row = 0; row < rows; row += kBand) {
-    const std::size_t band = Least(rows - row, kBand);
+  constexpr std::size_t kMostRows = kAccumulators * kRounds;
+  // Narrow rows share no set before the eighth that lies kSetBytes further.
+  const std::size_t apart = cols * sizeof(T) * kMostRows <= kBandLines * kSetBytes ? 2 : 1;
+  const std::size_t most = kKeepsLost ? apart * kBandLines / TermAt::kInputs : kMostRows;
+  for (std::size_t row = 0; row < rows; row += most) {
+    const std::size_t band = Least(rows - row, most);
     ForEachVector<Acc>(cols, [&](std::size_t j, auto lanes) {
       ExactSum<Acc> u[Chains<Acc>::kRows] = {};
       u[0] = row == 0 ? ExactSum<Acc>{term.Start(j, lanes)} : Resume(sum_u + j, lanes, Acc{});
@@ -229,7 +232,7 @@ BATCHNORM_INLINE void ReduceColumns(std::size_t rows, std::size_t cols, TermAt t
       std::size_t r = 0;
       const bool new_line = term.input().source == Source::kMemory && j % (kLineBytes / sizeof(T)) == 0;
       for (; r + kAccumulators <= band; r += kAccumulators) {
-        for (std::size_t k = 0; new_line && k < kAccumulators; ++k) term.Prefetch(row + kBand + r + k, j);
+        for (std::size_t k = 0; new_line && k < kAccumulators; ++k) term.Prefetch(row + most + r + k, j);
         for (std::size_t k = 0; k < kAccumulators; ++k) add(r + k, k);
       }
       for (; r < band; ++r) add(r, 0);
