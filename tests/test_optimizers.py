@@ -244,6 +244,11 @@ def test_bad_arguments(case: str) -> None:
         make()
 
 
+def test_settings_become_plain_numbers() -> None:
+    settings = SGD({"w": np.ones(2)}, np.float32(0.5), momentum=np.array(0.25), nesterov=np.True_).groups["all"]
+    assert [type(settings[name]) for name in ("lr", "momentum", "nesterov")] == [float, float, bool]
+
+
 def test_unknown_groups_are_refused() -> None:
     optimizer = SGD({"a": {"parameters": {"w": np.ones(2)}}, "b": {"parameters": {"v": np.ones(2)}}}, 0.1)
     for method in (optimizer.freeze, optimizer.unfreeze, optimizer.train_only):

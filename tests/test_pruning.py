@@ -135,6 +135,12 @@ def test_a_pruned_net_computes_what_is_kept(training: bool) -> None:
     np.testing.assert_allclose(got, dead @ after, rtol=1e-12)
 
 
+def test_nothing_is_kept() -> None:
+    assert take_channels(np.ones((5, 2)), [], 0).shape == (0, 2)
+    with pytest.raises(ValueError, match="num_features: expected an int >= 1, got 0"):
+        take_layer(bn.BatchNorm(5), [])
+
+
 @pytest.mark.parametrize(
     ("kept", "error"),
     [([0, 5], ValueError), ([-1], ValueError), ([1, 1], ValueError), ([0.5], TypeError), ([[0]], TypeError)],

@@ -59,7 +59,7 @@ class Optimizer(Stateful, ABC):
             settings["parameters"] = as_parameters(f"parameters of {group!r}", settings.get("parameters"))
             require_keys(f"group {group!r}", settings, ("parameters", *self._common, *self._settings))
             self.groups[group] = settings
-            self._checked(group)
+            settings.update(self._checked(group))
             for name, parameter in settings["parameters"].items():
                 if name in self._state:
                     raise ValueError(f"parameters: expected each name in one group, got {name!r} in two")

@@ -234,6 +234,8 @@ def take_channels(weight: FloatArray, kept: Any, axis: int) -> FloatArray:
 
 def _indices(kept: object, channels: int) -> np.ndarray[Any, np.dtype[np.int64]]:
     indices = as_array("kept", kept)
+    if indices.shape == (0,):  # of an empty list, whose dtype says nothing
+        return np.empty(0, np.int64)
     if indices.dtype.kind not in "iu" or indices.ndim != 1:
         raise TypeError(f"kept: expected a list of indices, got shape {indices.shape} of {indices.dtype}")
     if indices.size and not (indices.min() >= 0 and indices.max() < channels):
