@@ -11,7 +11,8 @@ import batchnorm as bn
 from oracle import Array
 
 SHAPE = (4, 3, 5)
-FLOATS = "expected float32 or float64"
+FLOATS = "expected float32 or float64"  # of parameters
+DATA_TYPES = r"expected float16, bfloat16 \(of ml_dtypes\), float32.* float64.*"
 SWAPPED = np.dtype(np.float64).newbyteorder("S")
 
 TRAIN, INFERENCE, BACKWARD, FROZEN, STATS, UPDATE, DENORMALIZE = FUNCTIONS = (
@@ -64,17 +65,17 @@ def saved(channels: int = 3, count: Any = 20, **options: Any) -> bn.SavedStatist
 
 # In place of x, or of y in denormalize.
 DATA: dict[str, Row] = {
-    "int": (lambda x: x.astype(np.int64), TypeError, f"{FLOATS}, got int64"),
-    "list of int": (lambda x: np.ones(SHAPE, int).tolist(), TypeError, f"{FLOATS}, got int"),
-    "bool": (lambda x: x > 1, TypeError, f"{FLOATS}, got bool"),
-    "object": (lambda x: x.astype(object), TypeError, f"{FLOATS}, got object"),
-    "str": (lambda x: x.astype(str), TypeError, f"{FLOATS}, got <U"),
-    "complex": (lambda x: x.astype(complex), TypeError, f"{FLOATS}, got complex128"),
-    "datetime": (lambda x: np.zeros(SHAPE, "M8[s]"), TypeError, f"{FLOATS}, got datetime64"),
-    "longdouble": (lambda x: x.astype(np.longdouble), TypeError, f"{FLOATS}, got "),
-    "text": (lambda x: "text", TypeError, f"{FLOATS}, got <U"),
+    "int": (lambda x: x.astype(np.int64), TypeError, f"{DATA_TYPES}, got int64"),
+    "list of int": (lambda x: np.ones(SHAPE, int).tolist(), TypeError, f"{DATA_TYPES}, got int"),
+    "bool": (lambda x: x > 1, TypeError, f"{DATA_TYPES}, got bool"),
+    "object": (lambda x: x.astype(object), TypeError, f"{DATA_TYPES}, got object"),
+    "str": (lambda x: x.astype(str), TypeError, f"{DATA_TYPES}, got <U"),
+    "complex": (lambda x: x.astype(complex), TypeError, f"{DATA_TYPES}, got complex128"),
+    "datetime": (lambda x: np.zeros(SHAPE, "M8[s]"), TypeError, f"{DATA_TYPES}, got datetime64"),
+    "longdouble": (lambda x: x.astype(np.longdouble), TypeError, f"{DATA_TYPES}, got "),
+    "text": (lambda x: "text", TypeError, f"{DATA_TYPES}, got <U"),
     "None": (lambda x: None, TypeError, "expected an array, got None"),
-    "dict": (lambda x: {}, TypeError, f"{FLOATS}, got object"),
+    "dict": (lambda x: {}, TypeError, f"{DATA_TYPES}, got object"),
     "masked": (masked, TypeError, "expected .*mask.*, got MaskedArray.*filled"),
     "byte order": (lambda x: x.astype(SWAPPED), TypeError, "expected native byte order, got .*newbyteorder"),
     "0-d": (lambda x: np.array(3.0), ValueError, r"expected at least 2 dimensions, got shape \(\)"),
@@ -100,7 +101,7 @@ OUT: dict[str, Row] = {
     "shape": (lambda out: np.ones((4, 3, 6)), ValueError, r"expected .*\(4, 3, 5\), got \(4, 3, 6\)"),
     "dimensions": (lambda out: np.ones((4, 15)), ValueError, r"expected .*\(4, 3, 5\), got \(4, 15\)"),
     "dtype": (lambda out: out.astype(np.float32), TypeError, "expected .*float64, got float32"),
-    "int": (lambda out: np.ones(SHAPE, np.int64), TypeError, f"{FLOATS}, got int64"),
+    "int": (lambda out: np.ones(SHAPE, np.int64), TypeError, f"{DATA_TYPES}, got int64"),
     "byte order": (lambda out: out.astype(SWAPPED), TypeError, "expected native byte order, got "),
     "list": (lambda out: out.tolist(), TypeError, "expected a NumPy array, got list"),
     "masked": (masked, TypeError, "expected .*mask.*, got MaskedArray"),
@@ -193,7 +194,7 @@ OTHERS: list[tuple[tuple[str, ...], str, Callable[[Given], Given], type[Exceptio
     (BACKWARDS, "dy", lambda g: {"dy": g["dy"][:3]}, ValueError, r"expected .*\(4, 3, 5\), got \(3, 3, 5\)"),
     (BACKWARDS, "dy", lambda g: {"dy": g["dy"].swapaxes(1, 2)}, ValueError, r"expected .*, got \(4, 5, 3\)"),
     (BACKWARDS, "dy", lambda g: {"dy": g["dy"].astype(np.float32)}, TypeError, "expected .*float64, got float32"),
-    (BACKWARDS, "dy", lambda g: {"dy": np.ones(SHAPE, np.int64)}, TypeError, f"{FLOATS}, got int64"),
+    (BACKWARDS, "dy", lambda g: {"dy": np.ones(SHAPE, np.int64)}, TypeError, f"{DATA_TYPES}, got int64"),
     (BACKWARDS, "dy", lambda g: {"dy": masked(g["dy"])}, TypeError, "expected .*mask.*, got MaskedArray"),
     (BACKWARDS, "dy", lambda g: {"dy": np.ones(3)}, ValueError, "expected at least 2 dimensions, got shape"),
     (BACKWARDS, "out", lambda g: {"out": g["x"]}, ValueError, APART_X),

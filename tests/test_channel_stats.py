@@ -287,7 +287,7 @@ def test_an_error_changes_nothing(stats: bn.ChannelStats) -> None:
     wrong: list[tuple[Callable[[], Any], type[Exception], str]] = [
         (lambda: stats.update(normal(2, 4)), ValueError, r"^x: expected 3 channels.* got 4"),
         (lambda: stats.update(np.ones(3)), ValueError, r"^x: expected at least 2 dimensions, got"),
-        (lambda: stats.update(np.ones((2, 3), int)), TypeError, r"^x: expected float32 or float64, got int64"),
+        (lambda: stats.update(np.ones((2, 3), int)), TypeError, r"^x: expected float16, .* got int64"),
         (lambda: stats.update(normal(2, 3), axis=2), ValueError, r"^axis: expected .*, got 2"),
         (lambda: stats.update(normal(2, 3), num_threads=0), ValueError, r"^num_threads: expected .*, got 0"),
         (lambda: stats.merge(bn.channel_stats(normal(2, 4))), ValueError, r"^other: expected 3 channels.* got 4"),

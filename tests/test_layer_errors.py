@@ -43,7 +43,7 @@ def test_a_forward_that_fails_changes_nothing(layer: bn.BatchNorm) -> None:
     for x, error, message in [
         (batch(6, 4, 5), ValueError, r"^x: expected 3 channels along axis 1, got 4 in shape \(6, 4, 5\)"),
         (np.ones(3), ValueError, r"^x: expected at least 2 dimensions, got shape \(3,\)"),
-        (np.ones((2, 3), int), TypeError, r"^x: expected float32 or float64, got int64"),
+        (np.ones((2, 3), int), TypeError, r"^x: expected float16, .* got int64"),
         (np.ma.masked_array(np.ones((2, 3))), TypeError, r"^x: expected .*mask"),
     ]:
         for mode in (True, False):

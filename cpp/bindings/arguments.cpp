@@ -1,7 +1,10 @@
 #include "bindings/arguments.h"
 #include "bindings/output_memory.h"
 
+#include <pybind11/stl.h>
+
 #include <cmath>
+#include <cstring>
 #include <limits>
 
 #include "core/parallel.h"
@@ -9,8 +12,6 @@
 
 namespace batchnorm::bindings {
 namespace {
-
-constexpr const char* kFloats = "float32 or float64";
 
 bool IsArray(py::handle object) { return py::isinstance<py::array>(object); }
 
@@ -36,12 +37,27 @@ py::array AsArray(py::handle object, const char* name) {
   }
 }
 
-// Refuses what DTypeOf has no answer for.
-void RequireFloat(const py::array& array, const char* name) {
+std::string NameOf(const py::dtype& dtype) { return py::str(dtype).cast<std::string>(); }
+
+const char* NamesOf(Accepted accepted) {
+  switch (accepted) {
+    case Accepted::kParameters:
+      return "float32 or float64";
+    case Accepted::kFloats:
+      return "float16, bfloat16 (of ml_dtypes), float32 or float64";
+    case Accepted::kFloatsAndIntegers:
+      break;
+  }
+  return "float16, bfloat16 (of ml_dtypes), float32, float64, uint8, int8, uint16 or int16";
+}
+
+void RequireDType(const py::array& array, const char* name, Accepted accepted) {
   const py::dtype dtype = array.dtype();
-  const int num = dtype.num();
-  if (num != py::detail::npy_api::NPY_FLOAT_ && num != py::detail::npy_api::NPY_DOUBLE_) {
-    FailType(name, kFloats, py::str(dtype).cast<std::string>());
+  const std::optional<DType> found = FindDType(dtype);
+  const bool parameter = found == DType::kFloat32 || found == DType::kFloat64;
+  if (!found || (accepted == Accepted::kParameters && !parameter) ||
+      (accepted == Accepted::kFloats && IsInteger(*found))) {
+    FailType(name, NamesOf(accepted), NameOf(dtype));
   }
   if (dtype.byteorder() != '=' && !dtype.attr("isnative").cast<bool>()) {
     FailType(name, "native byte order", py::str(dtype).cast<std::string>() + " (use .astype(dtype.newbyteorder('=')))");
@@ -114,9 +130,9 @@ bool Overlap(const py::array& a, const py::array& b) {
 }
 
 // Strides of a dense array with x's shape and memory order.
-std::vector<py::ssize_t> DenseStrides(const py::array& x, const std::vector<std::size_t>& order) {
+std::vector<py::ssize_t> DenseStrides(const py::array& x, py::ssize_t item, const std::vector<std::size_t>& order) {
   std::vector<py::ssize_t> strides(order.size());
-  py::ssize_t stride = x.itemsize();
+  py::ssize_t stride = item;
   for (std::size_t i = order.size(); i-- > 0;) {
     strides[order[i]] = stride;
     stride *= std::max<py::ssize_t>(1, x.shape(static_cast<py::ssize_t>(order[i])));
@@ -156,9 +172,37 @@ std::string ShapeOf(const py::array& array) { return Repr(array.attr("shape")); 
 
 std::string TypeOf(py::handle object) { return Py_TYPE(object.ptr())->tp_name; }
 
-py::array DataArray(py::handle object, const char* name) {
+std::optional<DType> FindDType(const py::dtype& dtype) {
+  using Api = py::detail::npy_api;
+  constexpr int kHalf = 23, kFirstOfUsers = 256;  // NPY_HALF, NPY_USERDEF: pybind11 has no names for them
+  switch (const int num = dtype.num()) {
+    case Api::NPY_FLOAT_:
+      return DType::kFloat32;
+    case Api::NPY_DOUBLE_:
+      return DType::kFloat64;
+    case kHalf:
+      return DType::kFloat16;
+    case Api::NPY_UBYTE_:
+      return DType::kUInt8;
+    case Api::NPY_BYTE_:
+      return DType::kInt8;
+    case Api::NPY_USHORT_:
+      return DType::kUInt16;
+    case Api::NPY_SHORT_:
+      return DType::kInt16;
+    default:
+      if (num < kFirstOfUsers) return std::nullopt;
+  }
+  // ml_dtypes is not imported: whoever made the array has done so.
+  const py::object type = dtype.attr("type");
+  const py::object name = type.attr("__name__"), module = type.attr("__module__");
+  const bool bfloat16 = name.equal(py::str("bfloat16")) && module.equal(py::str("ml_dtypes")) && dtype.itemsize() == 2;
+  return bfloat16 ? std::optional(DType::kBFloat16) : std::nullopt;
+}
+
+py::array DataArray(py::handle object, const char* name, Accepted accepted) {
   py::array array = AsArray(object, name);
-  RequireFloat(array, name);
+  RequireDType(array, name, accepted);
   if (array.ndim() < 2) FailValue(name, "at least 2 dimensions", "shape " + ShapeOf(array));
   return array;
 }
@@ -174,9 +218,8 @@ ArrayView ViewOf(const py::array& array) {
 }
 
 void RequireLike(const py::array& array, const char* name, const py::array& x, const char* x_name) {
-  if (array.dtype().num() != x.dtype().num()) {
-    FailType(name, std::string(x_name) + "'s dtype " + py::str(x.dtype()).cast<std::string>(),
-             py::str(array.dtype()).cast<std::string>());
+  if ((DTypeOf(array.dtype()) == DType::kFloat64) != (DTypeOf(x.dtype()) == DType::kFloat64)) {
+    FailType(name, "a dtype that goes with " + std::string(x_name) + "'s, " + NameOf(x.dtype()), NameOf(array.dtype()));
   }
   if (array.ndim() != x.ndim() || !std::equal(array.shape(), array.shape() + array.ndim(), x.shape())) {
     FailValue(name, std::string(x_name) + "'s shape " + ShapeOf(x), ShapeOf(array));
@@ -204,7 +247,7 @@ VectorArgument::VectorArgument(py::handle object, const char* name, std::size_t 
 }
 
 void VectorArgument::Take(py::array array, const char* name, std::size_t channels) {
-  RequireFloat(array, name);
+  RequireDType(array, name, Accepted::kParameters);
   if (array.ndim() != 1 || array.shape(0) != static_cast<py::ssize_t>(channels)) {
     FailValue(name, "shape (" + std::to_string(channels) + ",)", ShapeOf(array));
   }
@@ -233,6 +276,87 @@ GivenStatistics::GivenStatistics(py::handle mean_object, const char* mean_name, 
     const double v = var.vector().Get(c);
     if (v < 0) FailValue(var_name, "no negative variance", Repr(py::float_(v)) + " in channel " + std::to_string(c));
   }
+}
+
+BesideArgument::BesideArgument(py::handle object, const char* name, const py::array& x) {
+  if (object.is_none()) return;
+  array_ = DataArray(object, name);
+  RequireLike(array_, name, x, "x");
+  view_ = ViewOf(array_);
+}
+
+ActivationArgument::ActivationArgument(py::handle object, std::size_t channels) {
+  constexpr const char* kExpected = "None, 'relu', ('leaky_relu', slope) or ('prelu', slopes)";
+  if (object.is_none()) return;
+  const bool pair = py::isinstance<py::tuple>(object) && py::len(object) == 2;
+  const py::object name = pair ? py::object(object[py::int_(0)]) : py::reinterpret_borrow<py::object>(object);
+  if (!py::isinstance<py::str>(name)) FailType("activation", kExpected, Repr(object));
+  if (!pair && name.equal(py::str("relu"))) {
+    name_ = "relu";
+  } else if (pair && name.equal(py::str("leaky_relu"))) {
+    name_ = "leaky_relu";
+    constant_ = Real(object[py::int_(1)], "activation: slope");
+    if (!(constant_ >= 0) || std::isinf(constant_)) {
+      FailValue("activation: slope", "a finite number >= 0", Repr(object[py::int_(1)]));
+    }
+  } else if (pair && name.equal(py::str("prelu"))) {
+    name_ = "prelu";
+    const VectorArgument slopes(object[py::int_(1)], "activation: slopes", channels);
+    if (!slopes.given()) FailType("activation: slopes", "an array", "None");
+    for (std::size_t c = 0; c < channels; ++c) {
+      const double slope = slopes.vector().Get(c);
+      if (std::isinf(slope)) FailValue("activation: slopes", "no infinity", "one in channel " + std::to_string(c));
+    }
+    slopes_ = slopes.array();
+    slope_ = slopes.vector();
+    return;
+  } else {
+    FailValue("activation", kExpected, Repr(object));
+  }
+  slope_ = {&constant_, DType::kFloat64, 0};
+}
+
+py::object ActivationArgument::Saved() const {
+  if (!name_) return py::none();
+  if (slopes_) {
+    py::array copy = slopes_.attr("copy")();
+    copy.attr("setflags")(py::arg("write") = false);
+    return py::make_tuple(name_, copy);
+  }
+  if (constant_ == 0 && std::string(name_) == "relu") return py::str(name_);
+  return py::make_tuple(name_, constant_);
+}
+
+SignArray::SignArray(const py::array& like)
+    : bytes_(py::array_t<std::uint8_t>(like.size() / 8 + 1)),
+      strides_(DenseStrides(like, 1, MemoryOrder(ViewOf(like)))) {
+  std::memset(bytes_.mutable_data(), 0, static_cast<std::size_t>(bytes_.size()));
+  SetView(like);
+}
+
+SignArray::SignArray(const py::tuple& saved, const py::array& like)
+    : bytes_(saved[0].cast<py::array>()), strides_(saved[1].cast<std::vector<py::ssize_t>>()) {
+  py::ssize_t last = 0;
+  for (py::ssize_t i = 0; i < like.ndim() && like.ndim() == static_cast<py::ssize_t>(strides_.size()); ++i) {
+    last += (like.shape(i) - 1) * strides_[static_cast<std::size_t>(i)];
+  }
+  if (like.ndim() != static_cast<py::ssize_t>(strides_.size()) || (like.size() > 0 && last / 8 >= bytes_.size())) {
+    FailValue("saved", "signs of an array of x's shape " + ShapeOf(like), "strides " + StridesOf(strides_));
+  }
+  SetView(like);
+}
+
+void SignArray::SetView(const py::array& like) {
+  view_ = ViewOf(like);
+  view_.data = reinterpret_cast<void*>(reinterpret_cast<std::uintptr_t>(bytes_.data()) * 8);
+  view_.dtype = DType::kSign;
+  view_.strides = strides_.data();
+}
+
+py::object SignArray::Saved() const {
+  if (!bytes_) return py::none();
+  bytes_.attr("setflags")(py::arg("write") = false);
+  return py::make_tuple(bytes_, py::tuple(py::cast(strides_)));
 }
 
 double Eps(py::handle eps) {
@@ -278,7 +402,7 @@ int Threads(py::handle num_threads) {
 }
 
 bool SameView(const py::array& a, const py::array& b) {
-  if (a.data() != b.data() || a.ndim() != b.ndim()) return false;
+  if (a.data() != b.data() || a.ndim() != b.ndim() || a.itemsize() != b.itemsize()) return false;
   for (py::ssize_t i = 0; i < a.ndim(); ++i) {
     if (a.shape(i) != b.shape(i) || (a.strides(i) != b.strides(i) && a.shape(i) != 1)) return false;
   }
@@ -294,26 +418,28 @@ void RequireApart(const py::array& array, const char* name, const std::vector<Na
   }
 }
 
-py::array Output(py::handle out, const py::array& x, const py::array& may_be, const std::vector<NamedArray>& inputs) {
+py::array Output(py::handle out, const char* name, const py::array& x, const py::array& may_be,
+                 const std::vector<NamedArray>& inputs) {
   const std::vector<std::size_t> order = MemoryOrder(ViewOf(x));
-  const std::vector<py::ssize_t> strides = DenseStrides(x, order);
   if (out.is_none()) {
-    const OutputMemory memory(static_cast<std::size_t>(x.nbytes()));
-    return py::array(x.dtype(), std::vector<py::ssize_t>(x.shape(), x.shape() + x.ndim()), strides);
+    const py::dtype dtype = IsInteger(DTypeOf(x.dtype())) ? py::dtype::of<float>() : x.dtype();
+    const OutputMemory memory(static_cast<std::size_t>(x.size() * dtype.itemsize()));
+    return py::array(dtype, std::vector<py::ssize_t>(x.shape(), x.shape() + x.ndim()),
+                     DenseStrides(x, dtype.itemsize(), order));
   }
-  if (!IsArray(out)) FailType("out", "a NumPy array", TypeOf(out));
-  RefuseMasked(out, "out");
+  if (!IsArray(out)) FailType(name, "a NumPy array", TypeOf(out));
+  RefuseMasked(out, name);
   py::array array = py::reinterpret_borrow<py::array>(out);
-  RequireFloat(array, "out");
-  RequireLike(array, "out", x, "x");
-  if (!array.writeable()) FailValue("out", "a writeable array", "a read-only one");
+  RequireDType(array, name, Accepted::kFloats);
+  RequireLike(array, name, x, "x");
+  if (!array.writeable()) FailValue(name, "a writeable array", "a read-only one");
   if (array.size() > 0 && !HasOrder(array, order)) {
-    FailValue("out", "x's memory order, such as strides " + StridesOf(strides),
+    FailValue(name, "x's memory order, such as strides " + StridesOf(DenseStrides(x, array.itemsize(), order)),
               "strides " + Repr(array.attr("strides")));
   }
   for (const NamedArray& input : inputs) {
     if (input.array == &may_be && SameView(array, may_be)) continue;
-    RequireApart(array, "out", {input});
+    RequireApart(array, name, {input});
   }
   return array;
 }

@@ -6,6 +6,7 @@
 #include <pybind11/pybind11.h>
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -21,18 +22,35 @@ namespace py = pybind11;
 std::string ShapeOf(const py::array& array);  // "(2, 3)"
 std::string TypeOf(py::handle object);
 
-// An array that a call reads: at least 2 dimensions, float32 or float64. What isn't an array goes through np.asarray.
-py::array DataArray(py::handle object, const char* name);
+// Element types that an argument may have.
+enum class Accepted { kParameters, kFloats, kFloatsAndIntegers };
+
+// An array that a call reads: at least 2 dimensions. What isn't an array goes through np.asarray.
+py::array DataArray(py::handle object, const char* name, Accepted accepted = Accepted::kFloats);
 // With the GIL held: views are made before a call releases it.
 ArrayView ViewOf(const py::array& array);
 
-// The element type of an array that passed its checks. The one place where NumPy's types become ours.
-inline DType DTypeOf(const py::dtype& dtype) {
-  return dtype.num() == py::detail::npy_api::NPY_FLOAT_ ? DType::kFloat32 : DType::kFloat64;
-}
+// Absent for one that isn't ours. The one place where NumPy's types become ours.
+std::optional<DType> FindDType(const py::dtype& dtype);
+// Of an array that passed its checks.
+inline DType DTypeOf(const py::dtype& dtype) { return *FindDType(dtype); }
 
-// `array` has the shape and type of `x`.
+// `array` has the shape of `x`, and an element type that goes with it: float64 with float64, any other floating type
+// with the others and with integers.
 void RequireLike(const py::array& array, const char* name, const py::array& x, const char* x_name);
+
+// An array of a call beside x, which may be absent.
+class BesideArgument {
+ public:
+  BesideArgument(py::handle object, const char* name, const py::array& x);
+
+  const ArrayView* view() const { return array_ ? &view_ : nullptr; }
+  const py::array& array() const { return array_; }
+
+ private:
+  py::array array_ = py::reinterpret_steal<py::array>(py::handle());
+  ArrayView view_;
+};
 
 py::ssize_t Axis(py::handle axis);
 // The channel axis counted from 0; `given` takes it as it was given.
@@ -62,6 +80,44 @@ class RunningArgument : public VectorArgument {
   RunningArgument(py::handle object, const char* name, std::size_t channels);
 };
 
+// An activation: None, "relu", ("leaky_relu", slope) or ("prelu", slopes).
+class ActivationArgument {
+ public:
+  ActivationArgument(py::handle object, std::size_t channels);
+  ActivationArgument(const ActivationArgument&) = delete;
+
+  bool given() const { return static_cast<bool>(slope_); }
+  const ChannelVector& slope() const { return slope_; }
+  const py::array& slopes() const { return slopes_; }  // of "prelu"; null otherwise
+  // What a forward saves: the same, with a copy of the slopes that nobody writes to.
+  py::object Saved() const;
+
+ private:
+  const char* name_ = nullptr;
+  double constant_ = 0;
+  py::array slopes_ = py::reinterpret_steal<py::array>(py::handle());
+  ChannelVector slope_;
+};
+
+// The signs of an array's values, a bit each, in its memory order (DType::kSign). As Python keeps them: the bytes, and
+// the strides in bits.
+class SignArray {
+ public:
+  SignArray() = default;
+  explicit SignArray(const py::array& like);                 // fresh
+  SignArray(const py::tuple& saved, const py::array& like);  // as Saved gave them
+
+  const ArrayView* view() const { return bytes_ ? &view_ : nullptr; }
+  py::object Saved() const;
+
+ private:
+  void SetView(const py::array& like);
+
+  py::array bytes_ = py::reinterpret_steal<py::array>(py::handle());
+  std::vector<py::ssize_t> strides_;
+  ArrayView view_;
+};
+
 // Statistics that are given: both there, no variance negative.
 struct GivenStatistics {
   VectorArgument mean, var;
@@ -89,8 +145,9 @@ bool SameView(const py::array& a, const py::array& b);
 // `out` shares no memory with any of `inputs`.
 void RequireApart(const py::array& array, const char* name, const std::vector<NamedArray>& inputs);
 
-// The output of a call: a fresh array in the memory order of `x`, or `out` after its checks. It may be `may_be` itself
-// and overlaps none of `inputs`.
-py::array Output(py::handle out, const py::array& x, const py::array& may_be, const std::vector<NamedArray>& inputs);
+// The output of a call, named `name`: a fresh array in the memory order of `x`, of its type or float32 for integers; or
+// `out` after its checks. It may be `may_be` itself and overlaps none of `inputs`.
+py::array Output(py::handle out, const char* name, const py::array& x, const py::array& may_be,
+                 const std::vector<NamedArray>& inputs);
 
 }  // namespace batchnorm::bindings

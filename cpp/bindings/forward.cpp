@@ -63,7 +63,8 @@ bool Shares(const py::array& x, const py::array& y) { return x.size() > 0 && y.d
 py::tuple Train(py::handle x_object, py::handle weight_object, py::handle bias_object, py::handle mean_object,
                 py::handle var_object, py::handle momentum, py::handle momentum_of, py::handle unbiased,
                 py::handle update_stats, py::handle on_single, py::handle eps_object, py::handle axis_object,
-                py::handle out, py::handle num_threads) {
+                py::handle out, py::handle num_threads, py::handle activation_object, py::handle residual_object,
+                py::handle keep_sign) {
   const py::array x = DataArray(x_object, "x");
   py::ssize_t given_axis = 0;
   const std::size_t axis = ChannelAxis(axis_object, x, &given_axis);
@@ -78,53 +79,68 @@ py::tuple Train(py::handle x_object, py::handle weight_object, py::handle bias_o
   RunningStats running{running_mean.vector(), running_var.vector(), MomentumOfNew(momentum, momentum_of),
                        Flag(unbiased, "unbiased")};
   const bool update = Flag(update_stats, "update_stats") && running_mean.given();
+  const ActivationArgument activation(activation_object, channels);
+  const BesideArgument residual(residual_object, "residual", x);
+  const bool keeps_sign = Flag(keep_sign, "keep_sign") && activation.given();
   const std::int64_t count = CountOf(ViewOf(x), axis);
   const double eps = Eps(eps_object);
   const std::vector<NamedArray> inputs = {{&x, "x"},
                                           {&weight.array(), "weight"},
                                           {&bias.array(), "bias"},
+                                          {&residual.array(), "residual"},
+                                          {&activation.slopes(), "activation: slopes"},
                                           {&running_mean.array(), "running_mean"},
                                           {&running_var.array(), "running_var"}};
-  const py::array y = Output(out, x, x, inputs);
+  const py::array y = Output(out, "out", x, x, inputs);
   if (running_mean.given()) {
-    RequireApart(running_mean.array(), "running_mean", {inputs[0], inputs[1], inputs[2], inputs[4]});
-    RequireApart(running_var.array(), "running_var", {inputs[0], inputs[1], inputs[2]});
+    const std::vector<NamedArray> before(inputs.begin(), inputs.end() - 2);
+    RequireApart(running_var.array(), "running_var", before);
+    RequireApart(running_mean.array(), "running_mean", before);
+    RequireApart(running_mean.array(), "running_mean", {inputs.back()});
   }
   const int threads = Threads(num_threads);
   ActiveKernels();
   CheckSingle(count, on_single, x);
   State state(channels, weight, bias);
   const ArrayView x_view = ViewOf(x), y_view = ViewOf(y);
+  const SignArray signs = keeps_sign ? SignArray(x) : SignArray();
   {
     const py::gil_scoped_release release;
-    TrainForward(x_view, y_view, axis, {weight.vector(), bias.vector()}, eps, update ? &running : nullptr, threads,
+    TrainForward(x_view, y_view, axis, {weight.vector(), bias.vector()},
+                 {activation.slope(), residual.view(), signs.view()}, eps, update ? &running : nullptr, threads,
                  state.Row(0), state.Row(1), state.Row(2));
   }
   const py::object weight_dtype = weight.given() ? py::object(weight.array().dtype()) : py::none();
-  return py::make_tuple(y, state.ReadOnly(), count, weight_dtype, Shares(x, y), eps, given_axis);
+  const bool residual_given = residual.view() != nullptr;
+  return py::make_tuple(y, py::make_tuple(state.ReadOnly(), count, eps, given_axis, weight_dtype, Shares(x, y),
+                                          activation.Saved(), residual_given, signs.Saved()));
 }
 
 py::tuple Inference(py::handle x_object, py::handle mean_object, py::handle var_object, py::handle weight_object,
                     py::handle bias_object, py::handle eps_object, py::handle axis_object, py::handle out,
-                    py::handle num_threads) {
-  const py::array x = DataArray(x_object, "x");
+                    py::handle num_threads, py::handle activation_object, py::handle residual_object) {
+  const py::array x = DataArray(x_object, "x", Accepted::kFloatsAndIntegers);
   const std::size_t axis = ChannelAxis(axis_object, x);
   const std::size_t channels = ChannelsOf(x, axis);
   const GivenStatistics given(mean_object, "running_mean", var_object, "running_var", channels);
   const VectorArgument weight(weight_object, "weight", channels), bias(bias_object, "bias", channels);
   const double eps = Eps(eps_object);
+  const ActivationArgument activation(activation_object, channels);
+  const BesideArgument residual(residual_object, "residual", x);
   const std::vector<NamedArray> inputs = {{&x, "x"},
                                           {&given.mean.array(), "running_mean"},
                                           {&given.var.array(), "running_var"},
                                           {&weight.array(), "weight"},
-                                          {&bias.array(), "bias"}};
-  const py::array y = Output(out, x, x, inputs);
+                                          {&bias.array(), "bias"},
+                                          {&residual.array(), "residual"},
+                                          {&activation.slopes(), "activation: slopes"}};
+  const py::array y = Output(out, "out", x, x, inputs);
   const int threads = Threads(num_threads);
   const ArrayView x_view = ViewOf(x), y_view = ViewOf(y);
   {
     const py::gil_scoped_release release;
     InferenceForward(x_view, y_view, axis, given.mean.vector(), given.var.vector(), {weight.vector(), bias.vector()},
-                     eps, threads);
+                     {activation.slope(), residual.view(), nullptr}, eps, threads);
   }
   return py::make_tuple(y, Shares(x, y));
 }
@@ -152,7 +168,7 @@ py::array Inverse(py::handle y_object, py::handle mean_object, py::handle var_ob
                                           {&given.var.array(), "var"},
                                           {&weight.array(), "weight"},
                                           {&bias.array(), "bias"}};
-  const py::array x = Output(out, y, y, inputs);
+  const py::array x = Output(out, "out", y, y, inputs);
   const int threads = Threads(num_threads);
   const ArrayView y_view = ViewOf(y), x_view = ViewOf(x);
   {

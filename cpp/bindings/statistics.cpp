@@ -8,7 +8,7 @@ using Counts = py::array_t<std::int64_t, py::array::c_style>;
 using Doubles = py::array_t<double, py::array::c_style>;
 
 py::tuple Statistics(py::handle x_object, py::handle axis_object, py::handle num_threads) {
-  const py::array x = DataArray(x_object, "x");
+  const py::array x = DataArray(x_object, "x", Accepted::kFloatsAndIntegers);
   const std::size_t axis = ChannelAxis(axis_object, x);
   const int threads = Threads(num_threads);
   const auto channels = static_cast<py::ssize_t>(ChannelsOf(x, axis));

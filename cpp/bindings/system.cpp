@@ -108,6 +108,8 @@ void RegisterSystem(py::module_& m) {
     for (const std::string& choice : choices) names.push_back(choice.c_str());
     return choices[Choice(value, name, names)];
   });
+  m.def("check_activation",
+        [](py::handle activation, std::size_t channels) { return ActivationArgument(activation, channels).Saved(); });
   m.def("config", &Config);
   m.def("set_kept_bytes", &SetKeptMost);
   m.def("get_kept_bytes", &KeptBytes);

@@ -1,8 +1,8 @@
 #include <cmath>
 #include <limits>
 
-#include "core/batch_norm.h"
-#include "core/map.h"
+#include "core/affine_job.h"
+#include "core/integer_sums.h"
 #include "core/moments.h"
 #include "dispatch/dispatch.h"
 
@@ -18,19 +18,24 @@ std::int64_t CountOf(const ArrayView& x, std::size_t axis) {
 
 namespace {
 
+// What fuses needs kernels that half precisions don't have.
+bool Plain(const Epilogue& epilogue) { return !epilogue.slope && !epilogue.residual; }
+
 template <class AffineAt>
-void MapAffine(const ArrayView& in, const ArrayView& out, std::size_t axis, int threads, AffineAt affine) {
+void MapAffine(const ArrayView& in, const ArrayView& out, std::size_t axis, const Epilogue& epilogue, int threads,
+               AffineAt affine) {
   const Layout layout = LayoutOf(in, axis, Purpose::kMap);
   if (layout.Values() == 0) return;
   const KernelTable& table = ActiveKernels();
-  Visit(in.dtype, [&](auto zero) {
-    using T = decltype(zero);
-    const Operand<T> source(in, layout, table), target(out, layout, table);
+  VisitElement(KernelDType(Plain(epilogue), {in.dtype, out.dtype}), [&](auto zero) {
+    using E = decltype(zero);
+    const Operand<E> source(in, layout, table), target(out, layout, table);
+    const EpilogueOperands<E> after(epilogue, layout, table);
     const Plan plan(layout, source, Purpose::kMap);
-    const std::size_t bytes = layout.Values() * sizeof(T);
-    RunSweeps<T>(
-        plan, ThreadsFor(bytes, threads), NoSums{}, [](const Group<T>&) {},
-        Mapper(plan, table, target, StoreFor(bytes, 0), AffineJob{source, affine}));
+    const AffineJob job{source, after, affine};
+    RunSweeps<Lane<E>>(
+        plan, ThreadsFor(BytesOf(layout, in), threads), NoSums{}, [](const Group<Lane<E>>&) {},
+        Mapper(plan, table, target, StoreFor(BytesOf(layout, out), 0), job));
   });
 }
 
@@ -44,25 +49,30 @@ void ChannelStatistics(const ArrayView& x, std::size_t axis, int threads, double
   }
   if (layout.Values() == 0) return;
   const KernelTable& table = ActiveKernels();
-  Visit(x.dtype, [&](auto zero) {
-    using T = decltype(zero);
-    const Operand<T> source(x, layout, table);
+  VisitElement(KernelDType(true, {x.dtype}), [&](auto zero) {
+    using E = decltype(zero);
+    const Operand<E> source(x, layout, table);
     const Plan plan(layout, source, Purpose::kSums);
-    RunSweeps<T>(
-        plan, ThreadsFor(layout.Values() * sizeof(T), threads), MomentReducer<T>(plan, table, source, Precision::kWide),
-        [&](const Group<T>& group) {
-          const Moments total = MergeChunks(plan, group);
-          for (std::size_t i = 0; i < group.channels; ++i) {
-            mean[group.first + i] = total.origin[i] + total.offset[i];
-            m2[group.first + i] = total.m2[i];
-          }
-        },
-        NoMap{});
+    const auto run = [&](const auto& reducer) {
+      const auto finish = [&](const Group<Lane<E>>& group) {
+        reducer.Finish(group, [&](std::size_t c, double channel_mean, double channel_m2) {
+          mean[c] = channel_mean;
+          m2[c] = channel_m2;
+        });
+      };
+      RunSweeps<Lane<E>>(plan, ThreadsFor(BytesOf(layout, x), threads), reducer, finish, NoMap{});
+    };
+    if (IsInteger(x.dtype)) {
+      run(IntegerReducer<E>(plan, table, source));
+    } else {
+      run(MomentReducer<E>(plan, table, source, Precision::kWide));
+    }
   });
 }
 
-void TrainForward(const ArrayView& x, const ArrayView& y, std::size_t axis, const AffineTransform& affine, double eps,
-                  const RunningStats* running, int threads, double* mean, double* rstd, double* var) {
+void TrainForward(const ArrayView& x, const ArrayView& y, std::size_t axis, const AffineTransform& affine,
+                  const Epilogue& epilogue, double eps, const RunningStats* running, int threads, double* mean,
+                  double* rstd, double* var) {
   const Layout layout = LayoutOf(x, axis, Purpose::kSums);
   const std::int64_t count = CountOf(x, axis);
   if (count == 0) {
@@ -74,30 +84,31 @@ void TrainForward(const ArrayView& x, const ArrayView& y, std::size_t axis, cons
   const auto affine_at = [&](std::size_t c) {
     return ChannelAffine{mean[c], affine.weight.GetOr(c, 1) * rstd[c], affine.bias.GetOr(c, 0)};
   };
-  Visit(x.dtype, [&](auto zero) {
-    using T = decltype(zero);
-    const Operand<T> source(x, layout, table), target(y, layout, table);
+  VisitElement(KernelDType(Plain(epilogue), {x.dtype, y.dtype}), [&](auto zero) {
+    using E = decltype(zero);
+    const Operand<E> source(x, layout, table), target(y, layout, table);
+    const EpilogueOperands<E> after(epilogue, layout, table);
     const Plan plan(layout, source, Purpose::kSums);
-    const std::size_t bytes = layout.Values() * sizeof(T);
-    RunSweeps<T>(
-        plan, ThreadsFor(bytes, threads), MomentReducer<T>(plan, table, source, TrainingPrecision<T>(layout)),
-        [&](const Group<T>& group) {
-          const Moments total = MergeChunks(plan, group);
-          for (std::size_t i = 0; i < group.channels; ++i) {
-            const std::size_t c = group.first + i;
-            mean[c] = total.origin[i] + total.offset[i];
-            var[c] = total.m2[i] / static_cast<double>(count);
+    const AffineJob job{source, after, affine_at};
+    const MomentReducer<E> reducer(plan, table, source, TrainingPrecision<E>(layout));
+    const std::size_t bytes = BytesOf(layout, x);
+    RunSweeps<Lane<E>>(
+        plan, ThreadsFor(bytes, threads), reducer,
+        [&](const Group<Lane<E>>& group) {
+          reducer.Finish(group, [&](std::size_t c, double channel_mean, double channel_m2) {
+            mean[c] = channel_mean;
+            var[c] = channel_m2 / static_cast<double>(count);
             rstd[c] = ReciprocalStd(var[c], eps);
-            if (running) running->Update(c, count, mean[c], total.m2[i]);
-          }
+            if (running) running->Update(c, count, mean[c], channel_m2);
+          });
         },
-        Mapper(plan, table, target, StoreFor(bytes, bytes), AffineJob{source, affine_at}));
+        Mapper(plan, table, target, StoreFor(BytesOf(layout, y), bytes), job));
   });
 }
 
 void InferenceForward(const ArrayView& x, const ArrayView& y, std::size_t axis, ChannelVector mean, ChannelVector var,
-                      const AffineTransform& affine, double eps, int threads) {
-  MapAffine(x, y, axis, threads, [&](std::size_t c) {
+                      const AffineTransform& affine, const Epilogue& epilogue, double eps, int threads) {
+  MapAffine(x, y, axis, epilogue, threads, [&](std::size_t c) {
     return ChannelAffine{mean.Get(c), affine.weight.GetOr(c, 1) * ReciprocalStd(var.Get(c), eps),
                          affine.bias.GetOr(c, 0)};
   });
@@ -105,7 +116,7 @@ void InferenceForward(const ArrayView& x, const ArrayView& y, std::size_t axis, 
 
 void Denormalize(const ArrayView& y, const ArrayView& x, std::size_t axis, ChannelVector mean, ChannelVector var,
                  const AffineTransform& affine, double eps, int threads) {
-  MapAffine(y, x, axis, threads, [&](std::size_t c) {
+  MapAffine(y, x, axis, {}, threads, [&](std::size_t c) {
     return ChannelAffine{affine.bias.GetOr(c, 0), std::sqrt(var.Get(c) + eps) / affine.weight.GetOr(c, 1), mean.Get(c)};
   });
 }

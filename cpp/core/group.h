@@ -11,10 +11,11 @@
 namespace batchnorm {
 
 // `value` in T. One beyond T's range becomes T's largest, so that 0 times it is still 0: a constant channel and a tiny
-// eps give the bias.
+// eps give the bias. All NaNs become one, whose low bits are 0 (ToBFloat16).
 template <class T>
 T Saturate(double value) {
   constexpr double kLargest = std::numeric_limits<T>::max();
+  if (std::isnan(value)) return std::numeric_limits<T>::quiet_NaN();
   return static_cast<T>(std::isfinite(value) ? std::clamp(value, -kLargest, kLargest) : value);
 }
 
@@ -34,35 +35,35 @@ class ColumnParameters {
     return fields * (plan.Columns(channels) + kMostLanes);
   }
 
-  // Of the group's channels, in memory for `fields` parameters.
-  ColumnParameters(const Plan& plan, std::size_t group, std::size_t fields, T* memory)
+  // Of the group's channels, in memory of that Size.
+  ColumnParameters(const Plan& plan, std::size_t group, T* memory)
       : first_(plan.FirstChannel(group)),
         channels_(plan.Channels(group)),
         planar_(plan.walk() == Walk::kPlanar),
         inner_(plan.inner()),
         columns_(plan.Columns(channels_)),
-        fields_(fields),
         stride_(columns_ + kMostLanes),
         data_(memory) {}
 
-  // values(c), an array of all fields, for the group's channels, c counted from its first.
+  // The first `fields` of values(c), for the group's channels, c counted from its first.
   template <class Values>
-  void Fill(Values values) {
+  void Fill(std::size_t fields, Values values) {
     for (std::size_t c = 0; c < channels_; ++c) {
       T* columns = data_ + c * inner_;
-      for (const double value : values(c)) {
-        std::fill_n(columns, inner_, Saturate<T>(value));
+      const auto of_channel = values(c);
+      for (std::size_t i = 0; i < fields; ++i) {
+        std::fill_n(columns, inner_, Saturate<T>(of_channel[i]));
         columns += stride_;
       }
     }
-    Repeat();
+    Repeat(fields);
   }
 
   // The one parameter of a kernel without a wrap: what lies in memory already where columns are channels.
   const T* Expand(const T* of_channels) {
     if (columns_ == channels_) return of_channels;
     for (std::size_t c = 0; c < channels_; ++c) std::fill_n(data_ + c * inner_, inner_, of_channels[c]);
-    Repeat();
+    Repeat(1);
     return data_;
   }
 
@@ -77,17 +78,17 @@ class ColumnParameters {
   }
 
  private:
-  void Repeat() {
+  void Repeat(std::size_t fields) {
     if (planar_) return;
     const std::size_t once = channels_ * inner_;
-    for (T* columns = data_; columns < data_ + fields_ * stride_; columns += stride_) {
+    for (T* columns = data_; columns < data_ + fields * stride_; columns += stride_) {
       for (std::size_t j = once; j < stride_; ++j) columns[j] = columns[j - once];
     }
   }
 
   std::size_t first_, channels_;
   bool planar_;
-  std::size_t inner_, columns_, fields_, stride_;
+  std::size_t inner_, columns_, stride_;
   T* data_;
 };
 
@@ -107,7 +108,7 @@ template <class T>
 class GroupRoom {
  public:
   GroupRoom(const Plan& plan, std::size_t fields, std::size_t start_columns, std::size_t map_columns)
-      : plan_(plan), fields_(fields), map_columns_(map_columns) {
+      : plan_(plan), fields_(fields) {
     const std::size_t channels = plan.Channels(0);
     start_ = Aligned(fields * plan.chunks() * channels * sizeof(double));
     map_ = start_ + Aligned(ColumnParameters<T>::Size(plan, channels, start_columns) * sizeof(T));
@@ -124,14 +125,14 @@ class GroupRoom {
             reinterpret_cast<T*>(memory + start_),
             reinterpret_cast<double*>(memory),
             fields_,
-            ColumnParameters<T>(plan_, group, map_columns_, map)};
+            ColumnParameters<T>(plan_, group, map)};
   }
 
  private:
   static std::size_t Aligned(std::size_t bytes) { return (bytes + 63) / 64 * 64; }
 
   const Plan& plan_;
-  std::size_t fields_, map_columns_, start_, map_, bytes_;
+  std::size_t fields_, start_, map_, bytes_;
 };
 
 }  // namespace batchnorm

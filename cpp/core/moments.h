@@ -18,13 +18,16 @@ namespace batchnorm {
 // Squares of float lanes overflow at deviations of 1e19 and vanish at 1e-19, sums of x at values of 1e37. A channel
 // whose sums in a block come near either takes them from float64 lanes. Only one whose sums are both exactly 0 is
 // believed: it is constant, or its deviations are below 1e-22 and cancel.
-template <class T>
+template <class E>
 class MomentReducer {
- public:
-  enum { kFields = Moments::kFields, kColumns = 1 };
+  using T = Lane<E>;
 
-  MomentReducer(const Plan& plan, const KernelTable& table, const Operand<T>& x, Precision precision)
-      : plan_(plan), kernels_(KernelsFor<T>(plan, table)), x_(x), precision_(precision) {}
+ public:
+  std::size_t fields() const { return Moments::kFields; }
+  std::size_t columns() const { return 1; }
+
+  MomentReducer(const Plan& plan, const KernelTable& table, const Operand<E>& x, Precision precision)
+      : plan_(plan), table_(table), kernels_(KernelsFor<E>(plan, table)), x_(x), precision_(precision) {}
 
   // First pivots: the means of the first values, which are mostly near enough to that of all; the first value alone
   // where there are too few for that.
@@ -34,8 +37,10 @@ class MomentReducer {
     Work work(*this, group, scratch);
     plan_.ForHead(group.index, enough, [&](const Block& block) {
       const Channels of_block = work.Of(block, group.start);
-      const Tile<const T> tile = x_.Read(block, scratch, Scratch::kX);
-      for (std::size_t i = 0; i < block.channels; ++i) of_block.pivot[i] = tile.data[i * plan_.inner()];
+      const Tile<const E> tile = x_.Read(block, scratch, Scratch::kX);
+      const auto first = KernelsOf(table_, T{}).gather[static_cast<std::size_t>(kDTypeOf<E>)];
+      first(reinterpret_cast<const char*>(tile.data), static_cast<std::ptrdiff_t>(plan_.inner() * sizeof(E)), 0,
+            block.channels, of_block.pivot);
       const double count = static_cast<double>(block.positions * plan_.inner());
       if (2 * count > static_cast<double>(plan_.Values(0))) return;
       TakeSums(precision_, block, tile, of_block);
@@ -63,7 +68,7 @@ class MomentReducer {
       }
       const std::size_t c = block.channel - group.first;
       const Moments moments = {all.origin + c, all.offset + c, all.m2 + c};
-      const Tile<const T> tile = x_.Read(block, scratch, Scratch::kX);
+      const Tile<const E> tile = x_.Read(block, scratch, Scratch::kX);
       const Channels of_block = work.Of(block, pivots);
       const double count = seen - before;
       const auto settle = [&](Precision precision) { Settle(precision, block, tile, count, of_block); };
@@ -72,6 +77,21 @@ class MomentReducer {
                   of_block.pivot);
       MergeBlock(block.channels, before, moments, count, of_block.pivot, sums.first(), sums.second());
     });
+  }
+
+  // Merges the chunks, in their order, into the first; done(channel, mean, m2) takes them.
+  template <class Done>
+  void Finish(const Group<T>& group, Done done) const {
+    const Moments total = Moments::In(group.partials, group.channels);
+    double count = static_cast<double>(plan_.Values(0));
+    for (std::size_t k = 1; k < plan_.chunks(); ++k) {
+      const double more = static_cast<double>(plan_.Values(k));
+      MergeMoments(group.channels, count, total, more, Moments::In(group.Partial(k), group.channels));
+      count += more;
+    }
+    for (std::size_t i = 0; i < group.channels; ++i) {
+      done(group.first + i, total.origin[i] + total.offset[i], total.m2[i]);
+    }
   }
 
  private:
@@ -89,14 +109,14 @@ class MomentReducer {
 
     Work(const MomentReducer& reducer, const Group<T>& group, Scratch& scratch)
         : first(group.first),
-          columns(reducer.plan_, group.index, 1,
+          columns(reducer.plan_, group.index,
                   scratch.Get<T>(Scratch::kColumns, ColumnParameters<T>::Size(reducer.plan_, group.channels, 1))),
           sums(reducer.plan_, group.index, scratch) {}
     // With the pivots of the group's channels.
     Channels Of(const Block& block, T* pivots) { return {pivots + (block.channel - first), columns, sums}; }
   };
 
-  void TakeSums(Precision precision, const Block& block, Tile<const T> tile, Channels to) const {
+  void TakeSums(Precision precision, const Block& block, Tile<const E> tile, Channels to) const {
     const T* pivot_columns = plan_.walk() == Walk::kRows ? to.columns.Expand(to.pivot) : to.pivot;
     kernels_.moments[static_cast<std::size_t>(precision)](tile, pivot_columns, to.sums.first_columns(),
                                                           to.sums.second_columns());
@@ -109,7 +129,7 @@ class MomentReducer {
   }
 
   // Takes the sums until every pivot is near its block's mean.
-  void Settle(Precision precision, const Block& block, Tile<const T> tile, double count, Channels to) const {
+  void Settle(Precision precision, const Block& block, Tile<const E> tile, double count, Channels to) const {
     constexpr int kMostTries = 3;  // a pivot that is off by rounding alone needs a third
     for (int attempt = 1;; ++attempt) {
       TakeSums(precision, block, tile, to);
@@ -120,22 +140,10 @@ class MomentReducer {
   }
 
   const Plan& plan_;
-  const WalkKernels<T>& kernels_;
-  const Operand<T>& x_;
+  const KernelTable& table_;
+  const WalkKernels<E>& kernels_;
+  const Operand<E>& x_;
   Precision precision_;
 };
-
-// Merges the chunks of a group, in their order, into the first.
-template <class T>
-Moments MergeChunks(const Plan& plan, const Group<T>& group) {
-  const Moments total = Moments::In(group.partials, group.channels);
-  double count = static_cast<double>(plan.Values(0));
-  for (std::size_t k = 1; k < plan.chunks(); ++k) {
-    const double more = static_cast<double>(plan.Values(k));
-    MergeMoments(group.channels, count, total, more, Moments::In(group.Partial(k), group.channels));
-    count += more;
-  }
-  return total;
-}
 
 }  // namespace batchnorm

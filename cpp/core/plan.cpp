@@ -41,8 +41,8 @@ std::size_t Repeat(std::size_t columns, std::size_t positions) {
 
 }  // namespace
 
-template <class T>
-Plan::Plan(const Layout& layout, const Operand<T>& x, Purpose purpose)
+template <class E>
+Plan::Plan(const Layout& layout, const Operand<E>& x, Purpose purpose)
     : walk_(layout.walk), positions_(layout.positions), channels_(layout.channels), inner_(layout.inner) {
   run_ = x.Run();
   std::size_t tile_elements, tile_positions, quantum;
@@ -51,7 +51,7 @@ Plan::Plan(const Layout& layout, const Operand<T>& x, Purpose purpose)
     if (run_ > 0 && x.ChannelsTouch()) map_rows_ = PlanarRows::kChannels;
     const std::size_t small = kGroupElements / std::max<std::size_t>(1, positions_);
     const std::size_t neighbours =
-        map_rows_ == PlanarRows::kRuns ? 1 : Neighbours(layout.ValuesPerChannel() * sizeof(T), purpose);
+        map_rows_ == PlanarRows::kRuns ? 1 : Neighbours(layout.ValuesPerChannel() * x.ItemSize(), purpose);
     group_channels_ = std::clamp<std::size_t>(std::max(small, neighbours), 1, channels_);
     tile_elements = tile_positions = kTileElements;
     quantum = kMostLanes;
@@ -87,22 +87,24 @@ Plan::Plan(const Layout& layout, const Operand<T>& x, Purpose purpose)
 
   const std::size_t units = positions_ / run_ * pieces_;
   const std::size_t values = layout.ValuesPerChannel();
-  const std::size_t most_memory = std::max<std::size_t>(std::size_t{1} << 20, values * channels_ * sizeof(T) / 64);
+  const std::size_t most_memory = std::max<std::size_t>(std::size_t{1} << 20, values * channels_ * x.ItemSize() / 64);
   chunks_ = std::min({CeilDiv(kTasks, groups_), kMostChunks, units, most_memory / (channels_ * kPartialBytes),
                       values * group_channels_ / tile_elements});
   chunks_ = std::max<std::size_t>(1, chunks_);
   const auto source_of = [](std::size_t bytes, std::size_t cached) {
     return bytes > cached ? Source::kMemory : Source::kCache;
   };
-  source_ = source_of(values * channels_ * sizeof(T), kCachedBytes);
-  map_source_ = source_of(values * channels_ * sizeof(T), kMapCachedBytes);
-  group_source_ = source_of(values * group_channels_ * sizeof(T), kCachedBytes);
+  source_ = source_of(values * channels_ * x.ItemSize(), kCachedBytes);
+  map_source_ = source_of(values * channels_ * x.ItemSize(), kMapCachedBytes);
+  group_source_ = source_of(values * group_channels_ * x.ItemSize(), kCachedBytes);
   chunk_units_ = units / chunks_;
   longer_chunks_ = units % chunks_;
 }
 
 template Plan::Plan(const Layout&, const Operand<float>&, Purpose);
 template Plan::Plan(const Layout&, const Operand<double>&, Purpose);
+template Plan::Plan(const Layout&, const Operand<Float16>&, Purpose);
+template Plan::Plan(const Layout&, const Operand<BFloat16>&, Purpose);
 
 // Channels in a group of the planar walk whose runs touch, so that they make stretches that memory streams. A group
 // that is summed first should still be in cache when it is mapped, and leave groups for every thread.

@@ -26,8 +26,8 @@ struct Sweep {
 
 class Plan {
  public:
-  template <class T>
-  Plan(const Layout& layout, const Operand<T>& x, Purpose purpose);
+  template <class E>
+  Plan(const Layout& layout, const Operand<E>& x, Purpose purpose);
 
   std::size_t groups() const { return groups_; }
   std::size_t chunks() const { return chunks_; }
@@ -131,10 +131,10 @@ void Plan::ForHead(std::size_t group, std::size_t values, Body body) const {
 
 // The lanes of a training call's sums. Narrow ones are up to twice as fast in cache; their roundings average out, but
 // not over a few values. Those of float64 are wide.
-template <class T>
+template <class E>
 Precision TrainingPrecision(const Layout& layout) {
   constexpr std::size_t kFewValues = 32;
-  const bool wide = sizeof(T) == sizeof(double) || layout.ValuesPerChannel() < kFewValues;
+  const bool wide = sizeof(E) == sizeof(double) || layout.ValuesPerChannel() < kFewValues;
   return wide ? Precision::kWide : Precision::kNarrow;
 }
 

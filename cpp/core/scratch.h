@@ -10,7 +10,7 @@ namespace batchnorm {
 // Memory that one worker reuses from task to task. Slots are independent; a slot's content is undefined when it is got.
 class Scratch {
  public:
-  enum Slot { kX, kDy, kOut, kPivot, kColumns, kSums, kKept, kGroup, kSlots };
+  enum Slot { kX, kDy, kY, kOut, kResidual, kSigns, kPivot, kColumns, kSums, kKept, kGroup, kSlots };
 
   template <class T>
   T* Get(Slot slot, std::size_t count) {

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <memory>
 #include <tuple>
+#include <type_traits>
 
 #include "core/group.h"
 #include "core/parallel.h"
@@ -11,15 +12,17 @@
 namespace batchnorm {
 
 // A job has two halves, either of which may be missing (NoSums, NoMap):
-//     Sums::kFields, kColumns            float64 per channel and chunk; elements per column that the chunks start from
+//     sums.fields(), sums.columns()      float64 per channel and chunk; elements per column that the chunks start from
 //     sums.Prepare(group, scratch)       fills group.start
 //     sums(group, chunk, sweep, scratch) fills group.Partial(chunk)
-//     finish(group)                      merges the chunks
-//     Map::kColumns                      parameters that its kernel takes
+//     sums.Finish(group, done)           merges the chunks, and hands what they give to done, channel by channel
+//     finish(group)                      calls sums.Finish
+//     map.columns()                      parameters that its kernel takes
 //     map.Prepare(group)                 fills group.map, after finish
 //     map(group, chunk, sweep, scratch)  writes the output
 struct NoSums {
-  enum { kFields = 0, kColumns = 0 };
+  std::size_t fields() const { return 0; }
+  std::size_t columns() const { return 0; }
   template <class T>
   void Prepare(Group<T>&, Scratch&) const {}
   template <class T>
@@ -27,7 +30,7 @@ struct NoSums {
 };
 
 struct NoMap {
-  enum { kColumns = 0 };
+  std::size_t columns() const { return 0; }
   template <class T>
   void Prepare(Group<T>&) const {}
   template <class T>
@@ -38,9 +41,9 @@ struct NoMap {
 // it is mapped. Otherwise step by step, every step over all chunks.
 template <class T, class Sums, class Finish, class Map>
 void RunSweeps(const Plan& plan, int threads, const Sums& sums, Finish finish, const Map& map) {
-  constexpr bool kSums = Sums::kFields > 0, kMap = Map::kColumns > 0;
+  constexpr bool kSums = !std::is_same_v<Sums, NoSums>, kMap = !std::is_same_v<Map, NoMap>;
   const std::size_t groups = plan.groups(), chunks = plan.chunks();
-  const GroupRoom<T> room(plan, Sums::kFields, Sums::kColumns, Map::kColumns);
+  const GroupRoom<T> room(plan, sums.fields(), sums.columns(), map.columns());
   if (chunks == 1 || groups >= 4 * static_cast<std::size_t>(threads)) {
     ParallelFor(groups, threads, Order::kForward, [&](std::size_t g, Scratch& scratch) {
       Group<T> group = room.At(scratch.Get<std::byte>(Scratch::kGroup, room.bytes()), g);
@@ -140,9 +143,9 @@ void TakeInRange(Precision precision, std::size_t n, Scratch& scratch, Take take
   }
 }
 
-template <class T>
-const WalkKernels<T>& KernelsFor(const Plan& plan, const KernelTable& table) {
-  return KernelsOf(table, T{}).walk[static_cast<std::size_t>(plan.walk())];
+template <class E>
+const WalkKernels<E>& KernelsFor(const Plan& plan, const KernelTable& table) {
+  return KernelsOf(table, E{}).walk[static_cast<std::size_t>(plan.walk())];
 }
 
 }  // namespace batchnorm

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstring>
+#include <initializer_list>
 #include <utility>
 
 #include "dispatch/kernel_table.h"
@@ -11,27 +12,62 @@ namespace batchnorm {
 
 enum class Order { kForward, kBackward };
 
-enum class DType { kFloat32, kFloat64 };
-
-// Calls f with a value of the C++ type that stands for `dtype`. The one place where a type known when called becomes
-// one known when compiled.
+// Calls f with a value of the C++ type that stands for `dtype`, one that parameters and lanes may have. With
+// VisitElement the one place where a type known when called becomes one known when compiled.
 template <class F>
-decltype(auto) Visit(DType dtype, F&& f) {
-  switch (dtype) {
-    case DType::kFloat32:
-      return std::forward<F>(f)(float{});
-    case DType::kFloat64:
-      break;
-  }
+decltype(auto) VisitLane(DType dtype, F&& f) {
+  if (dtype == DType::kFloat32) return std::forward<F>(f)(float{});
   return std::forward<F>(f)(double{});
 }
 
-inline std::size_t ItemSize(DType dtype) {
-  return Visit(dtype, [](auto zero) { return sizeof zero; });
+// One that kernels exist for.
+template <class F>
+decltype(auto) VisitElement(DType dtype, F&& f) {
+  if (dtype == DType::kFloat16) return std::forward<F>(f)(Float16{});
+  if (dtype == DType::kBFloat16) return std::forward<F>(f)(BFloat16{});
+  return VisitLane(dtype, std::forward<F>(f));
 }
+
+inline std::size_t ItemSize(DType dtype) {
+  switch (dtype) {
+    case DType::kFloat64:
+      return 8;
+    case DType::kFloat32:
+      return 4;
+    case DType::kUInt8:
+    case DType::kInt8:
+    case DType::kSign:
+      return 1;
+    default:
+      return 2;
+  }
+}
+
+inline bool IsInteger(DType dtype) { return DType::kUInt8 <= dtype && dtype <= DType::kInt16; }
+inline DType LaneOfDType(DType dtype) { return dtype == DType::kFloat64 ? dtype : DType::kFloat32; }
+
+// The type of the kernels for arrays of these types: theirs, if it is one that kernels exist for, of everything or of
+// what is `plain` (WalkKernels); else that of their lanes, and arrays of another type are converted.
+inline DType KernelDType(bool plain, std::initializer_list<DType> arrays) {
+  const DType first = *arrays.begin();
+  bool same = !IsInteger(first);
+  for (const DType dtype : arrays) same = same && dtype == first;
+  return plain && same ? first : LaneOfDType(first);
+}
+
+template <class E>
+constexpr DType kDTypeOf = DType::kFloat32;
+template <>
+inline constexpr DType kDTypeOf<double> = DType::kFloat64;
+template <>
+inline constexpr DType kDTypeOf<Float16> = DType::kFloat16;
+template <>
+inline constexpr DType kDTypeOf<BFloat16> = DType::kBFloat16;
 
 inline const Kernels<float>& KernelsOf(const KernelTable& table, float) { return table.f32; }
 inline const Kernels<double>& KernelsOf(const KernelTable& table, double) { return table.f64; }
+inline const Kernels<Float16>& KernelsOf(const KernelTable& table, Float16) { return table.f16; }
+inline const Kernels<BFloat16>& KernelsOf(const KernelTable& table, BFloat16) { return table.bf16; }
 
 // An array in memory: extents in elements, strides in bytes, of any sign.
 struct ArrayView {
@@ -42,8 +78,8 @@ struct ArrayView {
   const std::ptrdiff_t* strides = nullptr;
 };
 
-// One value per channel, float32 or float64, any stride, any alignment; absent where data is null. Read and written as
-// float64: parameters are small, so their type costs nothing.
+// One value per channel, float32 or float64, any stride (0 for one value that all share), any alignment; absent where
+// data is null. Read and written as float64: parameters are small, so their type costs nothing.
 struct ChannelVector {
   void* data = nullptr;
   DType dtype = DType::kFloat64;
@@ -52,7 +88,7 @@ struct ChannelVector {
   explicit operator bool() const { return data != nullptr; }
 
   double Get(std::size_t channel) const {
-    return Visit(dtype, [&](auto value) {
+    return VisitLane(dtype, [&](auto value) {
       std::memcpy(&value, At(channel), sizeof value);
       return static_cast<double>(value);
     });
@@ -60,7 +96,7 @@ struct ChannelVector {
   double GetOr(std::size_t channel, double otherwise) const { return data ? Get(channel) : otherwise; }
 
   void Set(std::size_t channel, double v) const {
-    Visit(dtype, [&](auto value) {
+    VisitLane(dtype, [&](auto value) {
       value = static_cast<decltype(value)>(v);
       std::memcpy(At(channel), &value, sizeof value);
     });

@@ -133,41 +133,44 @@ Layout LayoutOf(const ArrayView& x, std::size_t channel_axis, Purpose purpose) {
   return layout;
 }
 
-template <class T>
-Operand<T>::Operand(const ArrayView& array, const Layout& layout, const KernelTable& table)
-    : kernels_(KernelsOf(table, T{})),
+template <class E>
+Operand<E>::Operand(const ArrayView& array, const Layout& layout, const KernelTable& table)
+    : gather_(KernelsOf(table, E{}).gather[static_cast<std::size_t>(array.dtype)]),
+      scatter_(KernelsOf(table, E{}).scatter[static_cast<std::size_t>(array.dtype)]),
       data_(static_cast<char*>(array.data)),
+      item_(batchnorm::ItemSize(array.dtype)),
+      converts_(array.dtype != kDTypeOf<E>),
       walk_(layout.walk),
       inner_(layout.inner),
       row_elements_(walk_ == Walk::kRows ? layout.channels * layout.inner : 1),
-      row_bytes_(static_cast<std::ptrdiff_t>(row_elements_ * sizeof(T))),
+      row_bytes_(static_cast<std::ptrdiff_t>(row_elements_ * item_)),
       channel_stride_(array.strides[layout.channel_axis]),
-      aligned_(Aligned(array, sizeof(T))),
+      aligned_(Aligned(array, item_)),
       one_run_(true),
       positions_(Merge(AxesOf(array, layout.position_axes), row_bytes_)),
       ahead_(AheadOf(positions_)) {
   if (walk_ == Walk::kPlanar) return;
   std::vector<Axis> columns = {{layout.channels, channel_stride_}};
   for (const Axis& a : AxesOf(array, layout.inner_axes)) columns.push_back(a);
-  one_run_ = IsOneRun(Merge(columns, sizeof(T)), sizeof(T));
+  one_run_ = IsOneRun(Merge(columns, item_), item_);
   elements_ = AxesOf(array, layout.position_axes);
   elements_.insert(elements_.end(), columns.begin(), columns.end());
-  elements_ = Merge(elements_, sizeof(T));
+  elements_ = Merge(elements_, item_);
   ahead_ = AheadOf(elements_);
 }
 
-template <class T>
-std::size_t Operand<T>::Run() const {
+template <class E>
+std::size_t Operand<E>::Run() const {
   return one_run_ && (walk_ == Walk::kRows || DensePositions()) ? positions_.back().extent : 0;
 }
 
-template <class T>
-bool Operand<T>::Direct(const Block& block, Tile<T>* tile) const {
+template <class E>
+bool Operand<E>::Direct(const Block& block, Tile<E>* tile) const {
   const std::size_t run = Run();
-  if (run == 0 || !aligned_) return false;
+  if (run == 0 || !aligned_ || converts_) return false;
   const std::size_t start = block.first % run;
   const bool within = start + block.positions <= run;
-  constexpr std::ptrdiff_t kItem = sizeof(T);
+  constexpr std::ptrdiff_t kItem = sizeof(E);
   std::ptrdiff_t stride = static_cast<std::ptrdiff_t>(block.cols);
   if (walk_ == Walk::kRows) {
     if (!within) return false;
@@ -190,7 +193,7 @@ bool Operand<T>::Direct(const Block& block, Tile<T>* tile) const {
   }
   WalkAxes(positions_, data_, block.first, 1, [&](char* p, std::ptrdiff_t, std::size_t) {
     p += static_cast<std::ptrdiff_t>(block.channel) * channel_stride_;
-    *tile = {reinterpret_cast<T*>(p),
+    *tile = {reinterpret_cast<E*>(p),
              block.rows,
              block.cols,
              stride,
@@ -200,9 +203,9 @@ bool Operand<T>::Direct(const Block& block, Tile<T>* tile) const {
   return true;
 }
 
-template <class T>
+template <class E>
 template <class Body>
-void Operand<T>::ForEachRun(const Block& block, Body body) const {
+void Operand<E>::ForEachRun(const Block& block, Body body) const {
   if (walk_ == Walk::kPlanar) {
     for (std::size_t c = block.channel; c < block.channel + block.channels; ++c) {
       WalkAxes(positions_, data_ + static_cast<std::ptrdiff_t>(c) * channel_stride_, block.first, block.positions,
@@ -220,35 +223,37 @@ void Operand<T>::ForEachRun(const Block& block, Body body) const {
   }
 }
 
-template <class T>
-Tile<T> Operand<T>::ScratchTile(const Block& block, Scratch& scratch, Scratch::Slot slot) {
-  T* data = scratch.Get<T>(slot, block.rows * block.cols);
+template <class E>
+Tile<E> Operand<E>::ScratchTile(const Block& block, Scratch& scratch, Scratch::Slot slot) {
+  E* data = scratch.Get<E>(slot, block.rows * block.cols);
   return {data, block.rows, block.cols, static_cast<std::ptrdiff_t>(block.cols)};
 }
 
-template <class T>
-Tile<const T> Operand<T>::Read(const Block& block, Scratch& scratch, Scratch::Slot slot) const {
-  Tile<T> tile;
+template <class E>
+Tile<const E> Operand<E>::Read(const Block& block, Scratch& scratch, Scratch::Slot slot) const {
+  Tile<E> tile;
   if (!Direct(block, &tile)) {
     tile = ScratchTile(block, scratch, slot);
-    T* to = tile.data;
+    E* to = tile.data;
     ForEachRun(block, [&](const char* p, std::ptrdiff_t stride, std::size_t n) {
-      kernels_.gather(p, stride, ahead_, n, to);
+      gather_(p, stride, ahead_, n, to);
       to += n;
     });
   }
   return {tile.data, tile.rows, tile.cols, tile.stride, tile.source, tile.next};
 }
 
-template <class T>
-void Operand<T>::Scatter(const Block& block, const T* from) const {
+template <class E>
+void Operand<E>::Scatter(const Block& block, const E* from) const {
   ForEachRun(block, [&](char* p, std::ptrdiff_t stride, std::size_t n) {
-    kernels_.scatter(from, n, p, stride);
+    scatter_(from, n, p, stride);
     from += n;
   });
 }
 
 template class Operand<float>;
 template class Operand<double>;
+template class Operand<Float16>;
+template class Operand<BFloat16>;
 
 }  // namespace batchnorm

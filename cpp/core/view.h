@@ -56,44 +56,52 @@ struct Block {
   std::size_t next_channels;  // Source::kNext
 };
 
-template <class T>
+// An array as kernels of E read or write it. Another element type than E is converted tile by tile, in scratch memory.
+template <class E>
 class Operand {
  public:
   Operand(const ArrayView& array, const Layout& layout, const KernelTable& table);
 
+  bool Converts() const { return converts_; }
+  std::size_t ItemSize() const { return item_; }  // of an element in memory
+
   // The block's elements. They stay valid until the slot is used again.
-  Tile<const T> Read(const Block& block, Scratch& scratch, Scratch::Slot slot) const;
+  Tile<const E> Read(const Block& block, Scratch& scratch, Scratch::Slot slot) const;
+
+  static Tile<E> ScratchTile(const Block& block, Scratch& scratch, Scratch::Slot slot);
 
   // Calls write(tile, direct), which fills the tile: the block's elements themselves, or scratch memory that is then
   // scattered to them.
   template <class Writer>
-  void Write(const Block& block, Scratch& scratch, Writer write) const {
-    Tile<T> tile;
+  void Write(const Block& block, Scratch& scratch, Scratch::Slot slot, Writer write) const {
+    Tile<E> tile;
     const bool direct = Direct(block, &tile);
-    if (!direct) tile = ScratchTile(block, scratch, Scratch::kOut);
+    if (!direct) tile = ScratchTile(block, scratch, slot);
     write(tile, direct);
     if (!direct) Scatter(block, tile.data);
   }
 
-  // The length of the longest stretch of positions that one tile can show, 0 if none. Alignment is left out of it: what
-  // isn't aligned is gathered tile by tile, and must be cut in the same tiles.
+  // The length of the longest stretch of positions that one tile can show, 0 if none. Alignment and type are left out
+  // of it: what isn't aligned is gathered tile by tile, and must be cut in the same tiles.
   std::size_t Run() const;
   // Whether positions follow each other without a gap, so that one row of a tile can hold several.
   bool DensePositions() const { return positions_.back().stride == row_bytes_; }
   // Whether such stretches of neighbouring channels do.
-  bool ChannelsTouch() const { return channel_stride_ == static_cast<std::ptrdiff_t>(Run() * sizeof(T)); }
+  bool ChannelsTouch() const { return channel_stride_ == static_cast<std::ptrdiff_t>(Run() * item_); }
   // How many such stretches lie at one stride.
   std::size_t RunsAtOneStride() const { return positions_.size() > 1 ? positions_[positions_.size() - 2].extent : 1; }
 
  private:
-  bool Direct(const Block& block, Tile<T>* tile) const;
-  static Tile<T> ScratchTile(const Block& block, Scratch& scratch, Scratch::Slot slot);
-  void Scatter(const Block& block, const T* from) const;
+  bool Direct(const Block& block, Tile<E>* tile) const;
+  void Scatter(const Block& block, const E* from) const;
   template <class Body>
   void ForEachRun(const Block& block, Body body) const;
 
-  const Kernels<T>& kernels_;
+  typename Kernels<E>::Gather gather_;
+  typename Kernels<E>::Scatter scatter_;
   char* data_;
+  std::size_t item_;
+  bool converts_;
   Walk walk_;
   std::size_t inner_;
   std::size_t row_elements_;       // of one position

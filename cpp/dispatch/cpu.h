@@ -6,7 +6,7 @@
 namespace batchnorm {
 
 struct CpuFeatures {
-  bool avx2 = false;    // AVX2 and FMA, and the system saves their registers
+  bool avx2 = false;    // AVX2, FMA and F16C, and the system saves their registers
   bool avx512 = false;  // AVX-512 F, BW, CD, DQ and VL, likewise
 };
 

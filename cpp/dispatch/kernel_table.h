@@ -4,7 +4,29 @@
 
 #include <cstddef>
 
+#include "simd/elements.h"
+
 namespace batchnorm {
+
+// The element types of arrays in memory. Kernels exist for the floating ones; what is of another type than its kernel,
+// integers among them, is converted block by block.
+//
+// A sign is a bit, set where a value is positive or NaN, and read as 1 or -1. Addresses and strides of signs count
+// bits: the address of a sign is that of its byte, times 8, plus its place there.
+enum class DType { kFloat32, kFloat64, kFloat16, kBFloat16, kUInt8, kInt8, kUInt16, kInt16, kSign };
+constexpr std::size_t kDTypes = 9;
+
+// What an element is calculated in: parameters and sums beside an E are of this type.
+template <class E>
+struct LaneOf {
+  using Type = float;
+};
+template <>
+struct LaneOf<double> {
+  using Type = double;
+};
+template <class E>
+using Lane = typename LaneOf<E>::Type;
 
 // Where the values that a kernel reads lie. Those in memory are asked for ahead (Note [Prefetch] in access-inl.h); in
 // cache that would take longer than it saves. kNext: in cache, and while they are mapped those that come next are asked
@@ -12,9 +34,9 @@ namespace batchnorm {
 enum class Source { kCache, kMemory, kNext };
 
 // rows x cols elements: each row a contiguous run, `stride` elements (of any sign) from one row to the next.
-template <class T>
+template <class E>
 struct Tile {
-  T* data;
+  E* data;
   std::size_t rows;
   std::size_t cols;
   std::ptrdiff_t stride;
@@ -29,31 +51,59 @@ constexpr std::size_t kMostLanes = 16;
 // What the rows of a planar tile are: runs of one channel, or one run each of several channels.
 enum class PlanarRows { kRuns, kChannels };
 
-// y = (x - center) * scale + shift. Planar: one value each, or one per row where rows are channels. Rows: one per
-// column (and kMostLanes).
+// What a forward kernel does after the affine transform: nothing; an activation; it adds a residual, then an
+// activation, which may be the identity.
+enum class Fusion { kNone, kActivation, kResidual };
+constexpr std::size_t kFusions = 3;
+
+// How a backward kernel takes dy back through the activation: there was none; the side of the kink is told by x,
+// through the forward's own transform; or by y.
+enum class Gate { kOpen, kOfX, kOfY };
+constexpr std::size_t kGates = 3;
+
+// Parameters are one value each for a planar tile, or one per row where rows are channels; for rows one per column, and
+// kMostLanes more.
+
+// y = (x - center) * scale + shift, times slope where that is negative
 template <class T>
 struct AffineParameters {
   const T* center;
   const T* scale;
   const T* shift;
   PlanarRows rows = PlanarRows::kRuns;
+  const T* slope = nullptr;  // unless Fusion::kNone
 };
 
-// xhat = (x - center) * rstd. As above, without a wrap.
+// g = dy, times slope where (x - center) * scale + shift, or y, is not positive. Null where the gate is open.
+template <class T>
+struct GateParameters {
+  const T* center = nullptr;
+  const T* scale = nullptr;
+  const T* shift = nullptr;
+  const T* slope = nullptr;
+};
+
+// xhat = (x - center) * rstd. Without values beyond the columns.
 template <class T>
 struct NormalizedParameters {
   const T* center;
   const T* rstd;
 };
 
-// dx = ((dy - mean_dy) + (x - center) * slope) * scale. As AffineParameters.
+// dx = ((g - mean_g) + (x - center) * slope) * scale
 template <class T>
 struct GradientParameters {
-  const T* mean_dy;
+  const T* mean_g;
   const T* center;
   const T* slope;
   const T* scale;
   PlanarRows rows = PlanarRows::kRuns;
+};
+
+// What backward kernels read; y for Gate::kOfY alone.
+template <class E>
+struct GradientTiles {
+  Tile<const E> dy, x, y;
 };
 
 enum class Walk {
@@ -69,24 +119,39 @@ constexpr std::size_t kStoreKinds = 2;
 enum class Precision { kNarrow, kWide };
 constexpr std::size_t kPrecisions = 2;
 
-// The kernels of one walk. They are leaves: inputs may equal the output, other overlap not.
-template <class T>
+// The kernels of one walk. They are leaves: inputs may equal the output, other overlap not. Null where a half precision
+// has none: what is fused then goes through its lanes' kernels.
+template <class E>
 struct WalkKernels {
+  using T = Lane<E>;
   // sum = sum of (x - pivot), sum2 = sum of (x - pivot)^2
-  void (*moments[kPrecisions])(Tile<const T> x, const T* pivot, double* sum, double* sum2);
-  // sum_dy = sum of dy, sum_dy_xhat = sum of dy * (x - center) * rstd
-  void (*gradient_sums[kPrecisions])(Tile<const T> dy, Tile<const T> x, NormalizedParameters<T> p, double* sum_dy,
-                                     double* sum_dy_xhat);
-  void (*affine[kStoreKinds])(Tile<const T> x, AffineParameters<T> p, Tile<T> y);
-  void (*gradient[kStoreKinds])(Tile<const T> dy, Tile<const T> x, GradientParameters<T> p, Tile<T> dx);
+  void (*moments[kPrecisions])(Tile<const E> x, const T* pivot, double* sum, double* sum2);
+  // sum_g = sum of g, sum_g_xhat = sum of g * (x - center) * rstd
+  void (*gradient_sums[kGates][kPrecisions])(const GradientTiles<E>& in, NormalizedParameters<T> p,
+                                             GateParameters<T> gate, double* sum_g, double* sum_g_xhat);
+  // sum_dy = sum of dy, sum_dy_v = sum of dy * v, where v, the value before the activation, is not positive. Of y
+  // v is y * unslope.
+  void (*slope_sums[kGates])(const GradientTiles<E>& in, GateParameters<T> gate, const T* unslope, double* sum_dy,
+                             double* sum_dy_v);
+  void (*affine[kFusions][kStoreKinds])(Tile<const E> x, Tile<const E> residual, AffineParameters<T> p, Tile<E> y);
+  void (*gradient[kGates][kStoreKinds])(const GradientTiles<E>& in, GradientParameters<T> p, GateParameters<T> gate,
+                                        Tile<E> dx);
+  // g * scale
+  void (*gated[kGates][kStoreKinds])(const GradientTiles<E>& in, const T* scale, GateParameters<T> gate,
+                                     PlanarRows rows, Tile<E> out);
 };
 
-template <class T>
+template <class E>
 struct Kernels {
-  WalkKernels<T> walk[kWalks];
-  // to[i] = the element i * stride bytes from `from`, of any alignment; what comes next lies `ahead` bytes further on
-  void (*gather)(const char* from, std::ptrdiff_t stride, std::ptrdiff_t ahead, std::size_t n, T* to);
-  void (*scatter)(const T* from, std::size_t n, char* to, std::ptrdiff_t stride);
+  // to[i] = the element i * stride bytes from `from`, of any alignment; what comes next lies `ahead` bytes further on.
+  using Gather = void (*)(const char* from, std::ptrdiff_t stride, std::ptrdiff_t ahead, std::size_t n, E* to);
+  // The other way. Signs are set, never cleared.
+  using Scatter = void (*)(const E* from, std::size_t n, char* to, std::ptrdiff_t stride);
+
+  WalkKernels<E> walk[kWalks];
+  // From memory of each DType, and to it; null where E doesn't stand in for it.
+  Gather gather[kDTypes];
+  Scatter scatter[kDTypes];
 };
 
 // What only moves bytes: the limit that a benchmark compares with.
@@ -101,6 +166,8 @@ struct KernelTable {
   const char* name;
   Kernels<float> f32;
   Kernels<double> f64;
+  Kernels<Float16> f16;
+  Kernels<BFloat16> bf16;
   MoveKernels move;
   void (*fence)();  // after streaming stores, before anything that tells others that they took place
 };

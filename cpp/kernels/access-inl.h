@@ -6,14 +6,16 @@
 namespace batchnorm::BATCHNORM_ISA {
 namespace {
 
-template <class T>
-BATCHNORM_INLINE T* Row(const Tile<T>& tile, std::size_t row) {
+template <class E>
+BATCHNORM_INLINE E* Row(const Tile<E>& tile, std::size_t row) {
   return tile.data + static_cast<std::ptrdiff_t>(row) * tile.stride;
 }
 
+BATCHNORM_INLINE std::size_t Least(std::size_t a, std::size_t b) { return a < b ? a : b; }
+
 // Whether a row begins where the one before ends.
-template <class T>
-BATCHNORM_INLINE bool RowsTouch(const Tile<T>& tile) {
+template <class E>
+BATCHNORM_INLINE bool RowsTouch(const Tile<E>& tile) {
   return tile.stride == static_cast<std::ptrdiff_t>(tile.cols);
 }
 
@@ -24,10 +26,10 @@ BATCHNORM_INLINE bool RowsTouch(const Tile<T>& tile) {
 constexpr std::size_t kAheadBytes = 16384;
 constexpr std::size_t kLineBytes = 64;
 
-template <class T>
-BATCHNORM_INLINE void PrefetchAt(const Tile<T>& tile, std::size_t row, std::size_t col) {
+template <class E>
+BATCHNORM_INLINE void PrefetchAt(const Tile<E>& tile, std::size_t row, std::size_t col) {
   const std::size_t stride = static_cast<std::size_t>(tile.stride);
-  Prefetch(reinterpret_cast<std::uintptr_t>(tile.data) + (row * stride + col) * sizeof(T));
+  Prefetch(reinterpret_cast<std::uintptr_t>(tile.data) + (row * stride + col) * sizeof(E));
 }
 
 // Where a kernel asks for lines while it is at an element of a tile with rows of `cols`: kAheadBytes further if the
@@ -35,21 +37,21 @@ BATCHNORM_INLINE void PrefetchAt(const Tile<T>& tile, std::size_t row, std::size
 // lost.
 class Ahead {
  public:
-  template <class T>
-  BATCHNORM_INLINE Ahead(const Tile<T>& tile, std::size_t cols) : on_(tile.source != Source::kCache), cols_(cols) {
+  template <class E>
+  BATCHNORM_INLINE Ahead(const Tile<E>& tile, std::size_t cols) : on_(tile.source != Source::kCache), cols_(cols) {
     if (tile.source == Source::kNext) {
       cols_ = static_cast<std::size_t>(-1);  // no row ends
       rows_ = 0;
-      rest_ = static_cast<std::size_t>(tile.next / static_cast<std::ptrdiff_t>(sizeof(T)));
+      rest_ = static_cast<std::size_t>(tile.next / static_cast<std::ptrdiff_t>(sizeof(E)));
       return;
     }
-    constexpr std::size_t kElements = kAheadBytes / sizeof(T);
+    constexpr std::size_t kElements = kAheadBytes / sizeof(E);
     rows_ = cols == 0 ? 0 : kElements / cols;
     rest_ = kElements - rows_ * cols;
   }
 
-  // Asks for the lines of kCount elements of T, while `at` reads those from (row, col) on.
-  template <class T, std::size_t kCount, class At>
+  // Asks for the lines of kCount elements of E, while `at` reads those from (row, col) on.
+  template <class E, std::size_t kCount, class At>
   BATCHNORM_INLINE void Prefetch(const At& at, std::size_t row, std::size_t col) const {
     if (!on_) return;
     row += rows_;
@@ -58,7 +60,7 @@ class Ahead {
       col -= cols_;
       ++row;
     }
-    for (std::size_t i = 0; i < kCount; i += kLineBytes / sizeof(T)) at.Prefetch(row, col + i);
+    for (std::size_t i = 0; i < kCount; i += kLineBytes / sizeof(E)) at.Prefetch(row, col + i);
   }
 
  private:
@@ -73,19 +75,35 @@ class Ahead {
 constexpr std::size_t kBandLines = 8;
 constexpr std::size_t kSetBytes = 4096;  // lines so far apart share a set
 
-// kLanes<Acc> elements of T, as a vector of Acc. Lanes that aren't touched take `fill`.
-template <class Acc, class T, class Lanes>
-BATCHNORM_INLINE Vec<Acc> LoadAs(const T* p, Lanes lanes, Vec<Acc> fill) {
-  if constexpr (sizeof(Acc) == sizeof(T)) {
-    if constexpr (sizeof(Lanes) == sizeof(All)) {
+// kLanes<Acc> elements of E, as a vector of Acc. Lanes that aren't touched take `fill`.
+template <class Acc, class E, class Lanes>
+BATCHNORM_INLINE Vec<Acc> LoadAs(const E* p, Lanes lanes, Vec<Acc> fill) {
+  constexpr bool kAll = sizeof(Lanes) == sizeof(All);
+  if constexpr (kHalfPrecision<E> && sizeof(Acc) == sizeof(float)) {
+    if constexpr (kAll) {
+      return LoadF32(p, lanes);
+    } else {
+      return LoadF32(p, lanes, fill);
+    }
+  } else if constexpr (kHalfPrecision<E>) {
+    constexpr bool kHalf = kLanes<double> < kLanes<float>;
+    if constexpr (!kAll) {
+      return Select(lanes, PromoteLowerTo(LoadF32(p, lanes, F32{})), fill);
+    } else if constexpr (kHalf) {
+      return PromoteLowerTo(LoadF32(p, First{kLanes<double>}, F32{}));
+    } else {
+      return PromoteLowerTo(LoadF32(p, All{}));
+    }
+  } else if constexpr (sizeof(Acc) == sizeof(E)) {
+    if constexpr (kAll) {
       return Load(p, lanes);
     } else {
       return Load(p, lanes, fill);
     }
-  } else if constexpr (sizeof(Lanes) == sizeof(All)) {
-    return LoadPromoted(p, lanes);
+  } else if constexpr (kAll) {
+    return LoadF64(p, lanes);
   } else {
-    return LoadPromoted(p, lanes, fill);
+    return LoadF64(p, lanes, fill);
   }
 }
 
@@ -113,7 +131,10 @@ class Parameter;
 template <class T, class Acc>
 class Parameter<Walk::kPlanar, T, Acc> {
  public:
-  explicit BATCHNORM_INLINE Parameter(const T* p) : rows_(p) { SetRow(0); }
+  // Null where the kernel doesn't read it.
+  explicit BATCHNORM_INLINE Parameter(const T* p) : rows_(p), value_{} {
+    if (p != nullptr) SetRow(0);
+  }
   // What At gives from now on, where there is one value per row.
   BATCHNORM_INLINE void SetRow(std::size_t row) { value_ = Set<Acc>(static_cast<Acc>(rows_[row])); }
   template <class Lanes>

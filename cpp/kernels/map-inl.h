@@ -7,14 +7,14 @@ namespace batchnorm::BATCHNORM_ISA {
 namespace {
 
 // Elements from p to the next vector boundary.
-template <class T>
-BATCHNORM_INLINE std::size_t ToAlignment(const T* p) {
-  constexpr std::size_t kBytes = kLanes<T> * sizeof(T);
-  return (kBytes - reinterpret_cast<std::uintptr_t>(p) % kBytes) % kBytes / sizeof(T);
+template <class E>
+BATCHNORM_INLINE std::size_t ToAlignment(const E* p) {
+  constexpr std::size_t kBytes = kLanes<Lane<E>> * sizeof(E);
+  return (kBytes - reinterpret_cast<std::uintptr_t>(p) % kBytes) % kBytes / sizeof(E);
 }
 
-template <StoreKind S, class T, class V>
-BATCHNORM_INLINE void StoreWhole(V v, T* p) {
+template <StoreKind S, class E, class V>
+BATCHNORM_INLINE void StoreWhole(V v, E* p) {
   if constexpr (S == StoreKind::kStream) {
     Stream(v, p);
   } else {
@@ -23,12 +23,13 @@ BATCHNORM_INLINE void StoreWhole(V v, T* p) {
 }
 
 // y[r, j .. end) = map, in whole vectors; returns where they end.
-template <StoreKind S, class T, class MapAt>
-BATCHNORM_INLINE std::size_t MapRow(T* row, std::size_t r, std::size_t j, std::size_t end, const Ahead& ahead,
+template <StoreKind S, class E, class MapAt>
+BATCHNORM_INLINE std::size_t MapRow(E* row, std::size_t r, std::size_t j, std::size_t end, const Ahead& ahead,
                                     const MapAt& map) {
-  constexpr std::size_t kStep = 4 * kLanes<T>;  // a cache line or more
+  using T = Lane<E>;
+  constexpr std::size_t kStep = 16 / sizeof(E) * kLanes<T>;  // a cache line or more
   for (; j + kStep <= end; j += kStep) {
-    ahead.Prefetch<T, kStep>(map, r, j);
+    ahead.Prefetch<E, kStep>(map, r, j);
     for (std::size_t k = 0; k < kStep; k += kLanes<T>) StoreWhole<S>(map(r, j + k, All{}), row + j + k);
   }
   for (; j + kLanes<T> <= end; j += kLanes<T>) StoreWhole<S>(map(r, j, All{}), row + j);
@@ -41,14 +42,15 @@ BATCHNORM_INLINE std::size_t MapRow(T* row, std::size_t r, std::size_t j, std::s
 // Note [Straddling rows]: a line that is streamed in part and stored in part costs more than ten whole ones. Where rows
 // touch, vectors are therefore aligned once, and the last of a row reaches into the next: parameters per column begin
 // anew after their end (kMostLanes) for it, parameters per row are those of both rows in turn.
-template <StoreKind S, class T, class MapAt>
-BATCHNORM_INLINE void MapRows(Tile<T> y, MapAt map) {
+template <StoreKind S, class E, class MapAt>
+BATCHNORM_INLINE void MapRows(Tile<E> y, MapAt map) {
+  using T = Lane<E>;
   static_assert(kLanes<T> <= kMostLanes);
   const Ahead ahead(map.input(), y.cols);
   const bool straddle = S == StoreKind::kStream && map.Touching() && RowsTouch(y) && y.cols >= kLanes<T>;
   std::size_t j = 0;
   for (std::size_t r = 0; r < y.rows; ++r) {
-    T* row = Row(y, r);
+    E* row = Row(y, r);
     if (map.rows == PlanarRows::kChannels) map.SetRow(r);
     if (S == StoreKind::kStream && j == 0) {
       const std::size_t head = ToAlignment(row);
@@ -77,8 +79,9 @@ BATCHNORM_INLINE void MapRows(Tile<T> y, MapAt map) {
 
 // The same in plain stores in cache where every column has its parameters, a band of rows at a time (Note [Bands]). In
 // memory, where rows are written one by one, a band would be twice as slow.
-template <class T, class MapAt>
-BATCHNORM_INLINE void MapColumns(Tile<T> y, MapAt map) {
+template <class E, class MapAt>
+BATCHNORM_INLINE void MapColumns(Tile<E> y, MapAt map) {
+  using T = Lane<E>;
   constexpr std::size_t kBand = kBandLines / (MapAt::kInputs + 1);
   std::size_t r = 0;
   for (; r + kBand <= y.rows; r += kBand) {
@@ -93,8 +96,8 @@ BATCHNORM_INLINE void MapColumns(Tile<T> y, MapAt map) {
   }
 }
 
-template <Walk W, StoreKind S, class T, class MapAt>
-BATCHNORM_INLINE void Map(Tile<T> y, MapAt map) {
+template <Walk W, StoreKind S, class E, class MapAt>
+BATCHNORM_INLINE void Map(Tile<E> y, MapAt map) {
   if constexpr (W == Walk::kRows && S == StoreKind::kPlain) {
     if (map.input().source == Source::kCache) return MapColumns(y, map);
   }

@@ -12,11 +12,11 @@ template <class Acc>
 constexpr bool kPivotLast = sizeof(Acc) < sizeof(double);
 
 // u = a = b = x - pivot, but u = x where the pivot comes last.
-template <Walk W, class T, class Acc>
+template <Walk W, class E, class Acc>
 struct MomentTerm {
   static constexpr std::size_t kInputs = 1;
-  Tile<const T> x;
-  Parameter<W, T, Acc> pivot;
+  Tile<const E> x;
+  Parameter<W, Lane<E>, Acc> pivot;
   template <class Lanes>
   BATCHNORM_INLINE Term<Acc> operator()(std::size_t r, std::size_t j, Lanes lanes) const {
     const Vec<Acc> p = pivot.At(j, lanes);
@@ -33,14 +33,14 @@ struct MomentTerm {
       return Vec<Acc>{};
     }
   }
-  BATCHNORM_INLINE const Tile<const T>& input() const { return x; }
+  BATCHNORM_INLINE const Tile<const E>& input() const { return x; }
   BATCHNORM_INLINE void Prefetch(std::size_t r, std::size_t j) const { PrefetchAt(x, r, j); }
 };
 
 // sum = sum of (x - pivot), sum2 = sum of (x - pivot)^2, in lanes of Acc.
-template <Walk W, class T, class Acc>
-void Moments(Tile<const T> x, const T* pivot, double* sum, double* sum2) {
-  Reduce<W, T, Acc>(x.rows, x.cols, MomentTerm<W, T, Acc>{x, Parameter<W, T, Acc>(pivot)}, sum, sum2);
+template <Walk W, class E, class Acc>
+void Moments(Tile<const E> x, const Lane<E>* pivot, double* sum, double* sum2) {
+  Reduce<W, E, Acc>(x.rows, x.cols, MomentTerm<W, E, Acc>{x, Parameter<W, Lane<E>, Acc>(pivot)}, sum, sum2);
   if constexpr (kPivotLast<Acc>) {
     const std::size_t sums = W == Walk::kPlanar ? 1 : x.cols;
     const double values = static_cast<double>(x.rows * x.cols / sums);

@@ -24,10 +24,23 @@ BATCHNORM_INLINE WideLanes Widen(F32 v) { return {PromoteLowerTo(v), PromoteUppe
 // the value, else off by up to a rounding of the value. Where values lie far from 0 that would be too much, for what is
 // lost of the mean counts in units of the deviation: a term tells where its chains start, at twice the pivot for the
 // sum of x, so that the sum is always the larger one. Promoting every u to float64 lanes takes half as long again.
-template <class Acc>
-struct ExactSum;
+//
+// Half precisions have 11 bits or fewer, so that thousands of values of a size add up without a loss: nothing is kept.
+template <class Acc, bool kKeeps>
+struct ExactSum {
+  Vec<Acc> sum{};
+  BATCHNORM_INLINE void Add(Vec<Acc> v) { sum += v; }
+  BATCHNORM_INLINE auto Total(Vec<Acc> start) const {
+    if constexpr (sizeof(Acc) == sizeof(double)) {
+      return sum - start;
+    } else {
+      const WideLanes s = Widen(sum), from = Widen(start);
+      return WideLanes{s.lower - from.lower, s.upper - from.upper};
+    }
+  }
+};
 template <>
-struct ExactSum<float> {
+struct ExactSum<float, true> {
   F32 sum{}, lost{};
   BATCHNORM_INLINE void Add(F32 v) {
     const F32 next = sum + v;
@@ -39,12 +52,9 @@ struct ExactSum<float> {
     return {(s.lower - from.lower) + l.lower, (s.upper - from.upper) + l.upper};
   }
 };
-template <>
-struct ExactSum<double> {
-  F64 sum{};
-  BATCHNORM_INLINE void Add(F64 v) { sum += v; }
-  BATCHNORM_INLINE F64 Total(F64 start) const { return sum - start; }
-};
+// Whether a chain of u in lanes of Acc keeps what it loses.
+template <class E, class Acc>
+constexpr bool kKeepsLost = sizeof(Acc) == sizeof(float) && !kHalfPrecision<E>;
 
 template <class Acc>
 struct Term {
@@ -86,8 +96,6 @@ struct Chains<double> {
   static constexpr std::size_t kPlanar = kAccumulators, kRows = kAccumulators, kLength = kRounds;
 };
 
-BATCHNORM_INLINE std::size_t Least(std::size_t a, std::size_t b) { return a < b ? a : b; }
-
 template <class V>
 BATCHNORM_INLINE V Join(const V (&v)[2]) {
   return v[0] + v[1];
@@ -97,16 +105,17 @@ BATCHNORM_INLINE V Join(const V (&v)[4]) {
   return (v[0] + v[1]) + (v[2] + v[3]);
 }
 // The sum of chains that all began at `start`.
-template <class Acc, std::size_t N>
-BATCHNORM_INLINE auto Join(const ExactSum<Acc> (&u)[N], Vec<Acc> start) {
+template <class Acc, bool kKeeps, std::size_t N>
+BATCHNORM_INLINE auto Join(const ExactSum<Acc, kKeeps> (&u)[N], Vec<Acc> start) {
   decltype(u[0].Total(start)) totals[N];
   for (std::size_t k = 0; k < N; ++k) totals[k] = u[k].Total(start);
   return Join(totals);
 }
 
 // Planar: both sums over the whole tile.
-template <class T, class Acc, class TermAt>
+template <class E, class Acc, class TermAt>
 BATCHNORM_INLINE void ReduceTile(std::size_t rows, std::size_t cols, TermAt term, double* sum_u, double* sum_ab) {
+  using Sum = ExactSum<Acc, kKeepsLost<E, Acc>>;
   constexpr std::size_t kStep = kAccumulators * kLanes<Acc>;
   const Ahead ahead(term.input(), cols);
   const Vec<Acc> start = term.Start(0, All{});
@@ -114,12 +123,12 @@ BATCHNORM_INLINE void ReduceTile(std::size_t rows, std::size_t cols, TermAt term
   for (std::size_t r = 0; r < rows; ++r) {
     std::size_t i = 0;
     while (i + kStep <= cols) {
-      ExactSum<Acc> chains[Chains<Acc>::kPlanar];
-      for (ExactSum<Acc>& chain : chains) chain.sum = start;
+      Sum chains[Chains<Acc>::kPlanar];
+      for (Sum& chain : chains) chain.sum = start;
       for (const std::size_t end = i + Least(cols - i, Chains<Acc>::kLength * kStep) / kStep * kStep; i < end;) {
         Vec<Acc> s[kAccumulators] = {};
         for (const std::size_t widen = Least(end, i + kRounds * kStep); i < widen; i += kStep) {
-          ahead.Prefetch<T, kStep>(term, r, i);
+          ahead.Prefetch<E, kStep>(term, r, i);
           for (std::size_t k = 0; k < kAccumulators; ++k) {
             const Term<Acc> t = term(r, i + k * kLanes<Acc>, All{});
             chains[k % Chains<Acc>::kPlanar].Add(t.u);
@@ -130,7 +139,7 @@ BATCHNORM_INLINE void ReduceTile(std::size_t rows, std::size_t cols, TermAt term
       }
       u.Add(Join(chains, start));
     }
-    ExactSum<Acc> chain{start};
+    Sum chain{start};
     Vec<Acc> s{};
     const auto add = [&](auto lanes) {
       const Term<Acc> t = term(r, i, lanes);
@@ -175,54 +184,72 @@ BATCHNORM_INLINE std::size_t Count(All) { return kLanes<float>; }
 BATCHNORM_INLINE std::size_t Count(First lanes) { return lanes.count; }
 
 template <class Lanes>
-BATCHNORM_INLINE ExactSum<float> Resume(const double* sums, Lanes lanes, float) {
+BATCHNORM_INLINE void Resume(const double* sums, Lanes lanes, ExactSum<float, true>* u) {
   const float* p = reinterpret_cast<const float*>(sums);
-  return {LoadAs<float>(p, lanes, F32{}), LoadAs<float>(p + Count(lanes), lanes, F32{})};
+  *u = {LoadAs<float>(p, lanes, F32{}), LoadAs<float>(p + Count(lanes), lanes, F32{})};
 }
 template <class Lanes>
-BATCHNORM_INLINE void Rest(ExactSum<float> u, double* sums, Lanes lanes) {
+BATCHNORM_INLINE void Rest(ExactSum<float, true> u, double* sums, Lanes lanes) {
   float* p = reinterpret_cast<float*>(sums);
   Store(u.sum, p, lanes);
   Store(u.lost, p + Count(lanes), lanes);
 }
-// Then the sum takes its place.
 template <class Lanes>
+BATCHNORM_INLINE void Resume(const double* sums, Lanes lanes, ExactSum<float, false>* u) {
+  u->sum = LoadAs<float>(reinterpret_cast<const float*>(sums), lanes, F32{});
+}
+template <class Lanes>
+BATCHNORM_INLINE void Rest(ExactSum<float, false> u, double* sums, Lanes lanes) {
+  Store(u.sum, reinterpret_cast<float*>(sums), lanes);
+}
+// Then the sum takes its place.
+template <bool kKeeps, class Lanes>
 BATCHNORM_INLINE void Close(double* sums, Lanes lanes, F32 start) {
-  const WideLanes total = Resume(sums, lanes, float{}).Total(start);
+  ExactSum<float, kKeeps> u;
+  Resume(sums, lanes, &u);
+  const WideLanes total = u.Total(start);
   for (std::size_t i = 0; i < Count(lanes); ++i) sums[i] = 0;
   AddTo(sums, total, lanes);
 }
 
 // In float64 lanes a band begins at 0 and is added to the sum: additions to a sum that grows lose more.
 template <class Lanes>
-BATCHNORM_INLINE ExactSum<double> Resume(const double*, Lanes, double) {
-  return {};
-}
+BATCHNORM_INLINE void Resume(const double*, Lanes, ExactSum<double, false>*) {}
 template <class Lanes>
-BATCHNORM_INLINE void Rest(ExactSum<double> u, double* sums, Lanes lanes) {
+BATCHNORM_INLINE void Rest(ExactSum<double, false> u, double* sums, Lanes lanes) {
   AddTo(sums, u.sum, lanes);
 }
-template <class Lanes>
+template <bool kKeeps, class Lanes>
 BATCHNORM_INLINE void Close(double*, Lanes, F64) {}
 
-BATCHNORM_INLINE ExactSum<float> JoinBand(const ExactSum<float> (&u)[1]) { return u[0]; }
-BATCHNORM_INLINE ExactSum<double> JoinBand(const ExactSum<double> (&u)[4]) { return {Join(u, F64{})}; }
+template <bool kKeeps>
+BATCHNORM_INLINE ExactSum<float, kKeeps> JoinBand(const ExactSum<float, kKeeps> (&u)[1]) {
+  return u[0];
+}
+BATCHNORM_INLINE ExactSum<double, false> JoinBand(const ExactSum<double, false> (&u)[4]) { return {Join(u, F64{})}; }
 
 // Rows: both sums for every column, a band of rows at a time (Note [Bands]).
-template <class T, class Acc, class TermAt>
+template <class E, class Acc, class TermAt>
 BATCHNORM_INLINE void ReduceColumns(std::size_t rows, std::size_t cols, TermAt term, double* sum_u, double* sum_ab) {
   for (std::size_t j = 0; j < cols; ++j) sum_u[j] = sum_ab[j] = 0;
   // float64 lanes add a band to a growing sum, and lose less in few long ones.
-  constexpr bool kKeepsLost = sizeof(Acc) == sizeof(float);
+  using Sum = ExactSum<Acc, kKeepsLost<E, Acc>>;
+  constexpr bool kNarrow = sizeof(Acc) == sizeof(float);
   constexpr std::size_t kMostRows = kAccumulators * kRounds;
   // Narrow rows share no set before the eighth that lies kSetBytes further.
-  const std::size_t apart = cols * sizeof(T) * kMostRows <= kBandLines * kSetBytes ? 2 : 1;
-  const std::size_t most = kKeepsLost ? apart * kBandLines / TermAt::kInputs : kMostRows;
+  const std::size_t apart = cols * sizeof(E) * kMostRows <= kBandLines * kSetBytes ? 2 : 1;
+  constexpr std::size_t kRowsOfLines = kBandLines / TermAt::kInputs;
+  constexpr std::size_t kLeast = kRowsOfLines < kAccumulators ? kAccumulators : kRowsOfLines;
+  const std::size_t most = kNarrow ? apart * kLeast : kMostRows;
   for (std::size_t row = 0; row < rows; row += most) {
     const std::size_t band = Least(rows - row, most);
     ForEachVector<Acc>(cols, [&](std::size_t j, auto lanes) {
-      ExactSum<Acc> u[Chains<Acc>::kRows] = {};
-      u[0] = row == 0 ? ExactSum<Acc>{term.Start(j, lanes)} : Resume(sum_u + j, lanes, Acc{});
+      Sum u[Chains<Acc>::kRows] = {};
+      if (row == 0) {
+        u[0].sum = term.Start(j, lanes);
+      } else {
+        Resume(sum_u + j, lanes, u);
+      }
       Vec<Acc> s[kAccumulators] = {};
       const auto add = [&](std::size_t r, std::size_t k) {
         const Term<Acc> t = term(row + r, j, lanes);
@@ -230,7 +257,7 @@ BATCHNORM_INLINE void ReduceColumns(std::size_t rows, std::size_t cols, TermAt t
         s[k] = MulAdd(t.a, t.b, s[k]);
       };
       std::size_t r = 0;
-      const bool new_line = term.input().source == Source::kMemory && j % (kLineBytes / sizeof(T)) == 0;
+      const bool new_line = term.input().source == Source::kMemory && j % (kLineBytes / sizeof(E)) == 0;
       for (; r + kAccumulators <= band; r += kAccumulators) {
         for (std::size_t k = 0; new_line && k < kAccumulators; ++k) term.Prefetch(row + most + r + k, j);
         for (std::size_t k = 0; k < kAccumulators; ++k) add(r + k, k);
@@ -240,15 +267,16 @@ BATCHNORM_INLINE void ReduceColumns(std::size_t rows, std::size_t cols, TermAt t
       AddTo(sum_ab + j, Join(s), lanes);
     });
   }
-  ForEachVector<Acc>(cols, [&](std::size_t j, auto lanes) { Close(sum_u + j, lanes, term.Start(j, lanes)); });
+  ForEachVector<Acc>(
+      cols, [&](std::size_t j, auto lanes) { Close<kKeepsLost<E, Acc>>(sum_u + j, lanes, term.Start(j, lanes)); });
 }
 
-template <Walk W, class T, class Acc, class TermAt>
+template <Walk W, class E, class Acc, class TermAt>
 BATCHNORM_INLINE void Reduce(std::size_t rows, std::size_t cols, TermAt term, double* sum_u, double* sum_ab) {
   if constexpr (W == Walk::kPlanar) {
-    ReduceTile<T, Acc>(rows, cols, term, sum_u, sum_ab);
+    ReduceTile<E, Acc>(rows, cols, term, sum_u, sum_ab);
   } else {
-    ReduceColumns<T, Acc>(rows, cols, term, sum_u, sum_ab);
+    ReduceColumns<E, Acc>(rows, cols, term, sum_u, sum_ab);
   }
 }
 

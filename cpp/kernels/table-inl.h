@@ -10,19 +10,64 @@
 namespace batchnorm::BATCHNORM_ISA {
 namespace {
 
-template <Walk W, class T>
-constexpr WalkKernels<T> WalkTable() {
-  return {
-      {&Moments<W, T, T>, &Moments<W, T, double>},
-      {&GradientSums<W, T, T>, &GradientSums<W, T, double>},
-      {&Affine<W, StoreKind::kPlain, T>, &Affine<W, StoreKind::kStream, T>},
-      {&Gradient<W, StoreKind::kPlain, T>, &Gradient<W, StoreKind::kStream, T>},
-  };
+template <Walk W, class E>
+constexpr WalkKernels<E> WalkTable() {
+  using T = Lane<E>;
+  constexpr StoreKind kPlain = StoreKind::kPlain, kStream = StoreKind::kStream;
+  WalkKernels<E> k = {};
+  k.moments[0] = &Moments<W, E, T>;
+  k.moments[1] = &Moments<W, E, double>;
+  k.gradient_sums[0][0] = &GradientSums<W, Gate::kOpen, E, T>;
+  k.gradient_sums[0][1] = &GradientSums<W, Gate::kOpen, E, double>;
+  k.affine[0][0] = &Affine<W, Fusion::kNone, kPlain, E>;
+  k.affine[0][1] = &Affine<W, Fusion::kNone, kStream, E>;
+  k.gradient[0][0] = &Gradient<W, Gate::kOpen, kPlain, E>;
+  k.gradient[0][1] = &Gradient<W, Gate::kOpen, kStream, E>;
+  k.gated[0][0] = &Gated<W, Gate::kOpen, kPlain, E>;
+  k.gated[0][1] = &Gated<W, Gate::kOpen, kStream, E>;
+  if constexpr (!kHalfPrecision<E>) {
+    k.gradient_sums[1][0] = &GradientSums<W, Gate::kOfX, E, T>;
+    k.gradient_sums[1][1] = &GradientSums<W, Gate::kOfX, E, double>;
+    k.gradient_sums[2][0] = &GradientSums<W, Gate::kOfY, E, T>;
+    k.gradient_sums[2][1] = &GradientSums<W, Gate::kOfY, E, double>;
+    k.slope_sums[1] = &SlopeSums<W, Gate::kOfX, E>;
+    k.slope_sums[2] = &SlopeSums<W, Gate::kOfY, E>;
+    k.affine[1][0] = &Affine<W, Fusion::kActivation, kPlain, E>;
+    k.affine[1][1] = &Affine<W, Fusion::kActivation, kStream, E>;
+    k.affine[2][0] = &Affine<W, Fusion::kResidual, kPlain, E>;
+    k.affine[2][1] = &Affine<W, Fusion::kResidual, kStream, E>;
+    k.gradient[1][0] = &Gradient<W, Gate::kOfX, kPlain, E>;
+    k.gradient[1][1] = &Gradient<W, Gate::kOfX, kStream, E>;
+    k.gradient[2][0] = &Gradient<W, Gate::kOfY, kPlain, E>;
+    k.gradient[2][1] = &Gradient<W, Gate::kOfY, kStream, E>;
+    k.gated[1][0] = &Gated<W, Gate::kOfX, kPlain, E>;
+    k.gated[1][1] = &Gated<W, Gate::kOfX, kStream, E>;
+    k.gated[2][0] = &Gated<W, Gate::kOfY, kPlain, E>;
+    k.gated[2][1] = &Gated<W, Gate::kOfY, kStream, E>;
+  }
+  return k;
 }
 
-template <class T>
-constexpr Kernels<T> TypeTable() {
-  return {{WalkTable<Walk::kPlanar, T>(), WalkTable<Walk::kRows, T>()}, &Gather<T>, &Scatter<T>};
+// In the order of DType.
+constexpr Kernels<float> FloatTable() {
+  return {{WalkTable<Walk::kPlanar, float>(), WalkTable<Walk::kRows, float>()},
+          {&Gather<float>, nullptr, &Gather<Float16>, &Gather<BFloat16>, &Gather<std::uint8_t>, &Gather<std::int8_t>,
+           &Gather<std::uint16_t>, &Gather<std::int16_t>, &GatherSigns},
+          {&Scatter<float>, nullptr, &Scatter<Float16>, &Scatter<BFloat16>, nullptr, nullptr, nullptr, nullptr,
+           &ScatterSigns}};
+}
+
+// A type that stands for itself alone, and for signs where its kernels fuse.
+template <class E>
+constexpr Kernels<E> TypeTable(DType dtype) {
+  Kernels<E> k = {{WalkTable<Walk::kPlanar, E>(), WalkTable<Walk::kRows, E>()}, {}, {}};
+  k.gather[static_cast<std::size_t>(dtype)] = &Gather<E, E>;
+  k.scatter[static_cast<std::size_t>(dtype)] = &Scatter<E, E>;
+  if constexpr (!kHalfPrecision<E>) {
+    k.gather[static_cast<std::size_t>(DType::kSign)] = &GatherSigns<E>;
+    k.scatter[static_cast<std::size_t>(DType::kSign)] = &ScatterSigns<E>;
+  }
+  return k;
 }
 
 constexpr MoveKernels MoveTable() {
@@ -40,7 +85,12 @@ constexpr MoveKernels MoveTable() {
 #define BATCHNORM_STRING(x) BATCHNORM_STRING_(x)
 
 extern const KernelTable kTable;
-const KernelTable kTable = {BATCHNORM_STRING(BATCHNORM_ISA), TypeTable<float>(), TypeTable<double>(), MoveTable(),
+const KernelTable kTable = {BATCHNORM_STRING(BATCHNORM_ISA),
+                            FloatTable(),
+                            TypeTable<double>(DType::kFloat64),
+                            TypeTable<Float16>(DType::kFloat16),
+                            TypeTable<BFloat16>(DType::kBFloat16),
+                            MoveTable(),
                             &StreamFence};
 
 }  // namespace batchnorm::BATCHNORM_ISA

@@ -64,12 +64,27 @@ BATCHNORM_INLINE F64 PromoteLowerTo(F32 v) { return _mm256_cvtps_pd(_mm256_castp
 BATCHNORM_INLINE F64 PromoteUpperTo(F32 v) { return _mm256_cvtps_pd(_mm256_extractf128_ps(v, 1)); }
 
 // Lanes<double> values, as float64.
-BATCHNORM_INLINE F64 LoadPromoted(const float* p, All) { return _mm256_cvtps_pd(_mm_loadu_ps(p)); }
-BATCHNORM_INLINE F64 LoadPromoted(const float* p, First lanes, F64 fill) {
+BATCHNORM_INLINE F64 LoadF64(const float* p, All) { return _mm256_cvtps_pd(_mm_loadu_ps(p)); }
+BATCHNORM_INLINE F64 LoadF64(const float* p, First lanes, F64 fill) {
   const __m256i mask = Mask64(lanes);
   const __m128i narrow = _mm_cmpgt_epi32(_mm_set1_epi32(static_cast<int>(lanes.count)), _mm_setr_epi32(0, 1, 2, 3));
   return _mm256_blendv_pd(fill, _mm256_cvtps_pd(_mm_maskload_ps(p, narrow)), _mm256_castsi256_pd(mask));
 }
 
+BATCHNORM_INLINE U32 Widen(U16 v) { return (U32)_mm256_cvtepu16_epi32((__m128i)v); }
+// Of values below 2^16.
+BATCHNORM_INLINE U16 Narrow(U32 v) {
+  return (U16)_mm_packus_epi32(_mm256_castsi256_si128((__m256i)v), _mm256_extracti128_si256((__m256i)v, 1));
+}
+BATCHNORM_INLINE F32 PromoteFloat16(U16 v) { return _mm256_cvtph_ps((__m128i)v); }
+BATCHNORM_INLINE U16 DemoteFloat16(F32 v) { return (U16)_mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT); }
+BATCHNORM_INLINE void StreamBits(U16 v, std::uint16_t* p) {
+  _mm_stream_si128(reinterpret_cast<__m128i*>(p), (__m128i)v);
+}
+
 }  // namespace
 }  // namespace batchnorm::avx2
+
+#include "simd/partial-narrow-inl.h"
+
+#include "simd/narrow-inl.h"

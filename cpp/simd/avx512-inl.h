@@ -54,10 +54,26 @@ BATCHNORM_INLINE F64 PromoteLowerTo(F32 v) { return _mm512_cvtps_pd(_mm512_castp
 BATCHNORM_INLINE F64 PromoteUpperTo(F32 v) { return _mm512_cvtps_pd(_mm512_extractf32x8_ps(v, 1)); }
 
 // Lanes<double> values, as float64.
-BATCHNORM_INLINE F64 LoadPromoted(const float* p, All) { return _mm512_cvtps_pd(_mm256_loadu_ps(p)); }
-BATCHNORM_INLINE F64 LoadPromoted(const float* p, First lanes, F64 fill) {
+BATCHNORM_INLINE F64 LoadF64(const float* p, All) { return _mm512_cvtps_pd(_mm256_loadu_ps(p)); }
+BATCHNORM_INLINE F64 LoadF64(const float* p, First lanes, F64 fill) {
   return _mm512_mask_cvtps_pd(fill, Mask8(lanes), _mm256_maskz_loadu_ps(Mask8(lanes), p));
+}
+
+BATCHNORM_INLINE U32 Widen(U16 v) { return (U32)_mm512_cvtepu16_epi32((__m256i)v); }
+BATCHNORM_INLINE U16 Narrow(U32 v) { return (U16)_mm512_cvtepi32_epi16((__m512i)v); }
+BATCHNORM_INLINE F32 PromoteFloat16(U16 v) { return _mm512_cvtph_ps((__m256i)v); }
+BATCHNORM_INLINE U16 DemoteFloat16(F32 v) { return (U16)_mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT); }
+BATCHNORM_INLINE U16 LoadBits(const std::uint16_t* p, First lanes) {
+  return (U16)_mm256_maskz_loadu_epi16(Mask16(lanes), p);
+}
+BATCHNORM_INLINE void StoreBits(U16 v, std::uint16_t* p, First lanes) {
+  _mm256_mask_storeu_epi16(p, Mask16(lanes), (__m256i)v);
+}
+BATCHNORM_INLINE void StreamBits(U16 v, std::uint16_t* p) {
+  _mm256_stream_si256(reinterpret_cast<__m256i*>(p), (__m256i)v);
 }
 
 }  // namespace
 }  // namespace batchnorm::avx512
+
+#include "simd/narrow-inl.h"

@@ -41,8 +41,18 @@ BATCHNORM_INLINE F64 PromoteLowerTo(F32 v) { return (F64)vcvt_f64_f32(vget_low_f
 BATCHNORM_INLINE F64 PromoteUpperTo(F32 v) { return (F64)vcvt_high_f64_f32((float32x4_t)v); }
 
 // Lanes<double> values, as float64.
-BATCHNORM_INLINE F64 LoadPromoted(const float* p, All) { return (F64)vcvt_f64_f32(vld1_f32(p)); }
-BATCHNORM_INLINE F64 LoadPromoted(const float* p, First, F64 fill) { return F64{p[0], fill[1]}; }
+BATCHNORM_INLINE F64 LoadF64(const float* p, All) { return (F64)vcvt_f64_f32(vld1_f32(p)); }
+BATCHNORM_INLINE F64 LoadF64(const float* p, First, F64 fill) { return F64{p[0], fill[1]}; }
+
+BATCHNORM_INLINE U32 Widen(U16 v) { return (U32)vmovl_u16((uint16x4_t)v); }
+BATCHNORM_INLINE U16 Narrow(U32 v) { return (U16)vmovn_u32((uint32x4_t)v); }
+BATCHNORM_INLINE F32 PromoteFloat16(U16 v) { return (F32)vcvt_f32_f16((float16x4_t)v); }
+BATCHNORM_INLINE U16 DemoteFloat16(F32 v) { return (U16)vcvt_f16_f32((float32x4_t)v); }
+BATCHNORM_INLINE void StreamBits(U16 v, std::uint16_t* p) { __builtin_memcpy(p, &v, sizeof v); }
 
 }  // namespace
 }  // namespace batchnorm::neon
+
+#include "simd/partial-narrow-inl.h"
+
+#include "simd/narrow-inl.h"

@@ -2,9 +2,8 @@
 #pragma once
 
 #define BATCHNORM_ISA baseline
+#include "simd/half-inl.h"
 #include "simd/lanes-inl.h"
-
-#define BATCHNORM_INLINE inline
 
 namespace batchnorm::baseline {
 namespace {
@@ -43,35 +42,42 @@ template <class T>
 Vec<T> Set(T value) {
   return {value};
 }
-// Floats may rest in memory of doubles, which compilers that reason about types must not see as their access.
-#if defined(__GNUC__)
-#define BATCHNORM_COPY(to, from, bytes) __builtin_memcpy(to, from, bytes)
-#else
-#define BATCHNORM_COPY(to, from, bytes) (*(to) = *(from))
-#endif
 template <class T>
 Vec<T> Load(const T* p, All) {
-  Vec<T> v;
-  BATCHNORM_COPY(&v.value, p, sizeof v.value);
-  return v;
+  return {LoadOne<T>(reinterpret_cast<const char*>(p))};
 }
 template <class T>
 Vec<T> Load(const T*, First, Vec<T> fill = {}) {
   return fill;
 }  // no tail is shorter than one lane
-template <class T>
-void Store(Vec<T> v, T* p, All) {
-  BATCHNORM_COPY(p, &v.value, sizeof v.value);
+inline void FromLane(double v, double* e) { *e = v; }
+template <class E>
+void FromLane(float v, E* e) {
+  FromFloat(v, e);
 }
-template <class T>
-void Store(Vec<T>, T*, First) {}
+template <class T, class E>
+void Store(Scalar<T> v, E* p, All) {
+  E e;
+  FromLane(v.value, &e);
+  StoreOne(e, reinterpret_cast<char*>(p));
+}
+template <class T, class E>
+void Store(Scalar<T>, E*, First) {}
+template <class T, class E>
+void Stream(Scalar<T> v, E* p) {
+  Store(v, p, All{});
+}
 template <class T>
 Scalar<T> Select(First, Scalar<T>, Scalar<T> b) {
   return b;
 }
 template <class T>
-void Stream(Vec<T> v, T* p) {
-  *p = v.value;
+Scalar<T> IfNotPositive(Scalar<T> test, Scalar<T> then, Scalar<T> otherwise) {
+  return test.value <= 0 ? then : otherwise;
+}
+template <class T>
+Scalar<T> IfZero(Scalar<T> test, Scalar<T> then, Scalar<T> otherwise) {
+  return test.value == 0 ? then : otherwise;
 }
 inline void StreamFence() {}
 template <class T>
@@ -84,26 +90,27 @@ inline F64 Minus(F64 a, F64 b) { return a - b; }
 inline F32 ConcatEven(F32, F32 lower) { return lower; }
 inline F64 ConcatEven(F64, F64 lower) { return lower; }
 template <class T>
-T LoadOne(const char* p) {
-  T v;
-  for (std::size_t i = 0; i < sizeof v; ++i) reinterpret_cast<char*>(&v)[i] = p[i];
-  return v;
-}
-template <class T>
 Vec<T> LoadUnaligned(const char* p) {
   return {LoadOne<T>(p)};
-}
-template <class T>
-void StoreOne(T v, char* p) {
-  for (std::size_t i = 0; i < sizeof v; ++i) p[i] = reinterpret_cast<const char*>(&v)[i];
 }
 inline void Prefetch(std::uintptr_t) {}
 template <class T, class V>
 T ReduceSum(V v) {
   return v.value;
 }
-inline F64 LoadPromoted(const float* p, All) { return {*p}; }
-inline F64 LoadPromoted(const float*, First, F64 fill) { return fill; }
+inline F64 LoadF64(const float* p, All) { return {*p}; }
+inline F64 LoadF64(const float*, First, F64 fill) { return fill; }
+
+inline F32 ShortNaNs(F32 v) { return v; }  // FromFloat takes any
+
+template <class E>
+F32 LoadF32(const E* p, All) {
+  return {ToFloat(LoadOne<E>(reinterpret_cast<const char*>(p)))};
+}
+template <class E>
+F32 LoadF32(const E*, First, F32 fill) {
+  return fill;
+}
 
 // With one lane there is no upper half: the lower one carries the value, the upper one adds nothing.
 inline F64 PromoteLowerTo(F32 v) { return {v.value}; }

@@ -33,10 +33,28 @@ BATCHNORM_INLINE F64 PromoteLowerTo(F32 v) { return _mm_cvtps_pd(v); }
 BATCHNORM_INLINE F64 PromoteUpperTo(F32 v) { return _mm_cvtps_pd(_mm_movehl_ps(v, v)); }
 
 // Lanes<double> values, as float64.
-BATCHNORM_INLINE F64 LoadPromoted(const float* p, All) {
+BATCHNORM_INLINE F64 LoadF64(const float* p, All) {
   return _mm_cvtps_pd(_mm_castsi128_ps(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
 }
-BATCHNORM_INLINE F64 LoadPromoted(const float* p, First, F64 fill) { return F64{p[0], fill[1]}; }
+BATCHNORM_INLINE F64 LoadF64(const float* p, First, F64 fill) { return F64{p[0], fill[1]}; }
+
+BATCHNORM_INLINE U32 Widen(U16 v) {
+  return (U32)_mm_unpacklo_epi16(_mm_cvtsi64_si128(BitsAs<long long>(v)), _mm_setzero_si128());
+}
+// Of values below 2^16: SSE2 packs signed ones only.
+BATCHNORM_INLINE U16 Narrow(U32 v) {
+  const __m128i sign_extended = _mm_srai_epi32(_mm_slli_epi32((__m128i)v, 16), 16);
+  return BitsAs<U16>(_mm_cvtsi128_si64(_mm_packs_epi32(sign_extended, sign_extended)));
+}
+BATCHNORM_INLINE F32 PromoteFloat16(U16 v) { return FromFloat16<F32>(Widen(v)); }
+BATCHNORM_INLINE U16 DemoteFloat16(F32 v) { return Narrow(ToFloat16<F32, U32>(v)); }
+BATCHNORM_INLINE void StreamBits(U16 v, std::uint16_t* p) {
+  _mm_stream_si64(reinterpret_cast<long long*>(p), BitsAs<long long>(v));
+}
 
 }  // namespace
 }  // namespace batchnorm::baseline
+
+#include "simd/partial-narrow-inl.h"
+
+#include "simd/narrow-inl.h"

@@ -1,16 +1,18 @@
 // The operations that every vector type of GCC and Clang shares. An ISA header defines BATCHNORM_VECTOR_BYTES, includes
-// this file, and adds what needs an instruction of its own: MulAdd, partial Load and Store, Stream, and promotion.
+// this file, and adds what needs an instruction of its own: MulAdd, partial Load and Store, Stream, and promotion. Last
+// it includes narrow-inl.h.
 #pragma once
 
+#include "simd/half-inl.h"
 #include "simd/lanes-inl.h"
-
-#define BATCHNORM_INLINE inline __attribute__((always_inline))
 
 namespace batchnorm::BATCHNORM_ISA {
 namespace {
 
 typedef float F32 __attribute__((vector_size(BATCHNORM_VECTOR_BYTES)));
 typedef double F64 __attribute__((vector_size(BATCHNORM_VECTOR_BYTES)));
+typedef std::uint32_t U32 __attribute__((vector_size(BATCHNORM_VECTOR_BYTES)));
+typedef std::uint16_t U16 __attribute__((vector_size(BATCHNORM_VECTOR_BYTES / 2)));  // as many as of U32
 
 template <class T>
 struct VectorOf;
@@ -51,16 +53,14 @@ BATCHNORM_INLINE Vec<T> LoadUnaligned(const char* p) {
   return v;
 }
 
-// One element, wherever it lies.
-template <class T>
-BATCHNORM_INLINE T LoadOne(const char* p) {
-  T v;
-  __builtin_memcpy(&v, p, sizeof v);
-  return v;
+// `then` in lanes where the test holds, else, also where `test` is NaN, `otherwise`.
+template <class V>
+BATCHNORM_INLINE V IfNotPositive(V test, V then, V otherwise) {
+  return test <= V{} ? then : otherwise;
 }
-template <class T>
-BATCHNORM_INLINE void StoreOne(T v, char* p) {
-  __builtin_memcpy(p, &v, sizeof v);
+template <class V>
+BATCHNORM_INLINE V IfZero(V test, V then, V otherwise) {
+  return test == V{} ? then : otherwise;
 }
 
 // Asks for the cache line of an address, which need not be one that can be read, into L2.

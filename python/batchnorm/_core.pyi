@@ -4,14 +4,20 @@ Every argument is positional. ``None`` stands for "not given". The public functi
 each argument means; this file only tells types.
 """
 
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 FloatArray: TypeAlias = NDArray[np.floating[Any]]
 Float64Array: TypeAlias = NDArray[np.float64]
 Int64Array: TypeAlias = NDArray[np.int64]
+IntegerArray: TypeAlias = NDArray[np.integer[Any]]
+Activation: TypeAlias = Literal["relu"] | tuple[Literal["leaky_relu"], float] | tuple[Literal["prelu"], ArrayLike] | None
+Signs: TypeAlias = tuple[NDArray[np.uint8], tuple[int, ...]] | None
+SavedFields: TypeAlias = tuple[
+    Float64Array, int | Int64Array, float, int, np.dtype[Any] | None, bool, Activation, bool, Signs
+]
 _Choice = TypeVar("_Choice", bound=str)
 
 __version__: str
@@ -31,13 +37,18 @@ def batch_norm_train(
     axis: object,
     out: object,
     num_threads: object,
+    activation: object,
+    residual: object,
+    keep_sign: object,
     /,
-) -> tuple[FloatArray, Float64Array, int, np.dtype[Any] | None, bool, float, int]:
-    """(y, state, count, weight_dtype, in_place, eps, axis).
+) -> tuple[FloatArray, SavedFields]:
+    """(y, fields).
 
-    state is read-only float64 with rows mean, rstd, var, then weight if given, then bias if given. count is the number
-    of values per channel. weight_dtype is None without a weight. in_place tells whether y overwrote x. eps and axis
-    are the arguments as the plain numbers that were used.
+    fields are (state, count, eps, axis, weight_dtype, in_place, activation, had_residual, signs). state is read-only
+    float64 with rows mean, rstd, var, then weight if given, then bias if given. count is the number of values per
+    channel. eps and axis are the arguments as the plain numbers that were used. weight_dtype is None without a weight.
+    in_place tells whether y overwrote x. activation is the argument with a read-only copy of slopes. signs are the bytes
+    of the bits, and the strides in bits.
     """
 
 def batch_norm_inference(
@@ -50,6 +61,8 @@ def batch_norm_inference(
     axis: object,
     out: object,
     num_threads: object,
+    activation: object,
+    residual: object,
     /,
 ) -> tuple[FloatArray, bool]:
     """(y, in_place), as in batch_norm_train."""
@@ -62,12 +75,22 @@ def batch_norm_backward(
     count: int | Int64Array,
     weight: object,
     weight_dtype: np.dtype[Any] | None,
+    bias: Float64Array | None,
     axis: int,
     out: object,
     num_threads: object,
+    activation: Activation,
+    had_residual: bool,
+    signs: Signs,
+    y: object,
+    residual_out: object,
     /,
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """(dx, dweight, dbias); the last two in weight_dtype, else in weight's dtype, else in what x implies."""
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray | None, FloatArray | None]:
+    """(dx, dweight, dbias, dresidual, dslope).
+
+    dweight and dbias come in weight_dtype, else in weight's dtype, else in what x implies. x may be None, where y lets
+    it be found.
+    """
 
 def batch_norm_inference_backward(
     dy: object,
@@ -80,9 +103,13 @@ def batch_norm_inference_backward(
     axis: object,
     out: object,
     num_threads: object,
+    activation: object,
+    residual: object,
+    y: object,
+    residual_out: object,
     /,
-) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray]:
-    """(dx, dweight, dbias, dmean, dvar); the last two in the dtypes of running_mean and running_var."""
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray | None, FloatArray | None, FloatArray, FloatArray]:
+    """(dx, dweight, dbias, dresidual, dslope, dmean, dvar); the last two in the dtypes of running_mean and running_var."""
 
 def channel_stats(x: object, axis: object, num_threads: object, /) -> tuple[int, Float64Array, Float64Array]:
     """(count, mean, m2), mean NaN where count is 0."""
@@ -141,6 +168,9 @@ def check_flag(value: object, name: str, /) -> bool:
 
 def check_choice(value: object, name: str, choices: list[_Choice], /) -> _Choice:
     """value as one of the choices: TypeError unless it is a str, ValueError unless it is among them."""
+
+def check_activation(activation: object, channels: int, /) -> Activation:
+    """activation with a read-only copy of its slopes: TypeError or ValueError unless it is one."""
 
 def check_axis_int(axis: object, /) -> int:
     """axis as an int, clipped to 64 bits: TypeError unless it is one; a bool is none."""

@@ -14,7 +14,7 @@ from ._threads import context_num_threads
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from ._core import FloatArray
+    from ._core import Activation, FloatArray
 
 
 def batch_norm_train(
@@ -33,6 +33,9 @@ def batch_norm_train(
     axis: int = 1,
     out: FloatArray | None = None,
     num_threads: int | None = None,
+    activation: Activation = None,
+    residual: ArrayLike | None = None,
+    keep_sign: bool = False,
 ) -> tuple[FloatArray, SavedStatistics]:
     """Normalize each channel by the mean and the variance of this batch.
 
@@ -112,7 +115,7 @@ def batch_norm_train(
     >>> saved.mean.round(12).tolist(), saved.var.round(12).tolist()
     ([1.0], [0.025])
     """
-    y, state, count, weight_dtype, in_place, plain_eps, plain_axis = _core.batch_norm_train(
+    y, fields = _core.batch_norm_train(
         x,
         weight,
         bias,
@@ -127,8 +130,11 @@ def batch_norm_train(
         axis,
         out,
         context_num_threads() if num_threads is None else num_threads,
+        activation,
+        residual,
+        keep_sign,
     )
-    return y, SavedStatistics._of((state, count, plain_eps, plain_axis, weight_dtype, in_place))
+    return y, SavedStatistics._of(fields)
 
 
 def batch_norm_inference(
@@ -142,6 +148,8 @@ def batch_norm_inference(
     axis: int = 1,
     out: FloatArray | None = None,
     num_threads: int | None = None,
+    activation: Activation = None,
+    residual: ArrayLike | None = None,
 ) -> FloatArray:
     """Normalize each channel by given statistics.
 
@@ -200,18 +208,22 @@ def batch_norm_inference(
         axis,
         out,
         context_num_threads() if num_threads is None else num_threads,
+        activation,
+        residual,
     )
     return y
 
 
 def batch_norm_backward(
     dy: ArrayLike,
-    x: ArrayLike,
+    x: ArrayLike | None,
     saved: SavedStatistics,
     weight: ArrayLike | None = None,
     *,
     out: FloatArray | None = None,
     num_threads: int | None = None,
+    y: ArrayLike | None = None,
+    residual_out: FloatArray | None = None,
 ) -> Gradients:
     """Differentiate `batch_norm_train`.
 
@@ -267,14 +279,15 @@ def batch_norm_backward(
     """
     if not isinstance(saved, SavedStatistics):
         raise TypeError(f"saved: expected a SavedStatistics, got {type(saved).__name__}")
-    state, count, _, axis, weight_dtype, in_place = saved._fields
-    if in_place:
+    state, count, _, axis, weight_dtype, in_place, activation, had_residual, signs = saved._fields
+    if in_place and x is not None:
         raise ValueError(X_IS_GONE)
+    bias = None if activation is None else saved.bias  # which only the side of the kink depends on
     if weight is not None:
         weight_dtype = None
     elif weight_dtype is not None:
         weight = state[3]
-    dx, dweight, dbias = _core.batch_norm_backward(
+    dx, dweight, dbias, dresidual, dslope = _core.batch_norm_backward(
         dy,
         x,
         state[0],
@@ -282,11 +295,17 @@ def batch_norm_backward(
         count,
         weight,
         weight_dtype,
+        bias,
         axis,
         out,
         context_num_threads() if num_threads is None else num_threads,
+        activation,
+        had_residual,
+        signs,
+        y,
+        residual_out,
     )
-    return Gradients._of((dx, dweight, dbias, None, None, None, None))
+    return Gradients._of((dx, dweight, dbias, dresidual, dslope, None, None))
 
 
 def batch_norm_inference_backward(
@@ -301,6 +320,10 @@ def batch_norm_inference_backward(
     axis: int = 1,
     out: FloatArray | None = None,
     num_threads: int | None = None,
+    activation: Activation = None,
+    residual: ArrayLike | None = None,
+    y: ArrayLike | None = None,
+    residual_out: FloatArray | None = None,
 ) -> Gradients:
     """Differentiate `batch_norm_inference`, the form with frozen statistics.
 
@@ -358,7 +381,7 @@ def batch_norm_inference_backward(
     >>> gradients.dx.tolist(), gradients.dweight.tolist(), gradients.dmean.tolist(), gradients.dvar.tolist()
     ([[0.5], [0.5]], [2.0], [-1.0], [-0.25])
     """
-    dx, dweight, dbias, dmean, dvar = _core.batch_norm_inference_backward(
+    gradients = _core.batch_norm_inference_backward(
         dy,
         x,
         running_mean,
@@ -369,8 +392,12 @@ def batch_norm_inference_backward(
         axis,
         out,
         context_num_threads() if num_threads is None else num_threads,
+        activation,
+        residual,
+        y,
+        residual_out,
     )
-    return Gradients._of((dx, dweight, dbias, None, None, dmean, dvar))
+    return Gradients._of(gradients)
 
 
 def update_running_stats(

@@ -233,7 +233,9 @@ class BatchNorm:
             axis = _core.check_axis_int(axis)
         threads = context_num_threads() if self.num_threads is None else self.num_threads
         try:  # not by way of batch_norm_inference, whose share of a small call is 5 %
-            y, in_place = _core.batch_norm_inference(x, mean, var, weight, self.bias, eps, axis, out, threads)
+            y, in_place = _core.batch_norm_inference(
+                x, mean, var, weight, self.bias, eps, axis, out, threads, None, None
+            )
         except ValueError:
             self._check_channels(x)
             raise

@@ -13,9 +13,12 @@ from ._checks import INT64_MAX, as_array, as_vector, read_only
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from ._core import Float64Array, FloatArray, Int64Array
+    from ._core import Activation, Float64Array, FloatArray, Int64Array, SavedFields
 
-X_IS_GONE = "x: expected the x of the forward, but it is gone: the forward was called with out=x and overwrote it"
+X_IS_GONE = (
+    "x: expected the x of the forward, but it is gone: the forward was called with out=x and overwrote it. "
+    "Where the forward can be undone, x=None and y=y find it again"
+)
 
 
 def _refuse(name: str, array: FloatArray, wrong: np.ndarray[Any, np.dtype[np.bool_]], expected: str) -> None:
@@ -43,11 +46,6 @@ def _count(value: object, channels: int) -> int | Int64Array:
     return count
 
 
-# state, count, eps, axis, dtype of the weight (None without one), in place. The rows of state are mean, rstd, var, then
-# weight if there is one, then bias if there is one.
-_Fields: TypeAlias = "tuple[Float64Array, int | Int64Array, float, int, np.dtype[Any] | None, bool]"
-
-
 class SavedStatistics:
     """What `batch_norm_backward` needs of a training forward. It cannot be changed.
 
@@ -69,6 +67,8 @@ class SavedStatistics:
         Channel axis of x.
     weight, bias : array_like, float32 or float64, shape (C,), optional
         Parameters of the forward. ``dweight`` and ``dbias`` come in the weight's dtype.
+    activation : None, "relu", ("leaky_relu", slope) or ("prelu", slopes), optional
+        Activation of the forward, see `batch_norm_train`.
 
     Attributes
     ----------
@@ -80,6 +80,8 @@ class SavedStatistics:
         Number of values per channel, read-only.
     eps : float
     axis : int
+    activation : None, "relu", ("leaky_relu", slope) or ("prelu", slopes)
+        As above; slopes are read-only.
     scale, shift : ndarray, float64, shape (C,)
         The forward as ``y = x * scale + shift``, read-only.
     stats : ChannelStats
@@ -110,7 +112,7 @@ class SavedStatistics:
     """
 
     __slots__ = ("_fields",)
-    _fields: _Fields
+    _fields: SavedFields
 
     def __init__(
         self,
@@ -123,6 +125,7 @@ class SavedStatistics:
         axis: int = 1,
         weight: ArrayLike | None = None,
         bias: ArrayLike | None = None,
+        activation: Activation = None,
     ) -> None:
         mean = as_vector("mean", mean)
         channels = mean.shape[0]
@@ -146,10 +149,11 @@ class SavedStatistics:
                 var = np.where(wide == 0, 0.0, np.maximum((1 / wide) ** 2 - eps, 0))
         rows = [row for row in (mean, rstd, var, weight, bias) if row is not None]
         state = read_only(np.array(rows, dtype=np.float64))
-        self._fields = (state, checked_count, eps, axis, weight_dtype, False)
+        activation = _core.check_activation(activation, channels)
+        self._fields = (state, checked_count, eps, axis, weight_dtype, False, activation, False, None)
 
     @classmethod
-    def _of(cls, fields: _Fields) -> SavedStatistics:
+    def _of(cls, fields: SavedFields) -> SavedStatistics:
         """Make one from what the compiled core returned: unchecked, not copied."""
         self = cls.__new__(cls)
         self._fields = fields
@@ -196,6 +200,10 @@ class SavedStatistics:
         return self._fields[3]
 
     @property
+    def activation(self) -> Activation:
+        return self._fields[6]
+
+    @property
     def scale(self) -> Float64Array:
         weight = self.weight
         if weight is None:
@@ -230,16 +238,26 @@ class SavedStatistics:
         return self
 
     def __repr__(self) -> str:
-        state, _, eps, axis, _, in_place = self._fields
+        state, _, eps, axis, _, in_place, activation, residual, signs = self._fields
         given = "".join(f", {name}" for name in ("weight", "bias") if getattr(self, name) is not None)
+        if activation is not None:
+            given += f", {activation if isinstance(activation, str) else activation[0]}"
+        given += ", residual" if residual else ""
+        given += ", signs" if signs is not None else ""
         end = ", in place" if in_place else ""
         count = span(self.count)
         return f"<SavedStatistics: {state.shape[1]} channels, count={count}, eps={eps}, axis={axis}{given}{end}>"
 
 
 def _restore(state: Float64Array, count: int | Int64Array, *rest: Any) -> SavedStatistics:
-    """Undo a pickle, which forgets that arrays are read-only."""
-    return SavedStatistics._of((read_only(state), count if isinstance(count, int) else read_only(count), *rest))
+    """Undo a pickle, which forgets that arrays are read-only. An older one knows no activation, residual and signs."""
+    before, (activation, residual, signs) = rest[:4], rest[4:] or (None, False, None)
+    if isinstance(activation, tuple) and isinstance(activation[1], np.ndarray):
+        read_only(activation[1])
+    if signs is not None:
+        read_only(signs[0])
+    count = count if isinstance(count, int) else read_only(count)
+    return SavedStatistics._of((read_only(state), count, *before, activation, residual, signs))
 
 
 _NAMES = ("dx", "dweight", "dbias", "dresidual", "dslope", "dmean", "dvar")
@@ -259,8 +277,10 @@ class Gradients:
         had no weight or no bias: what they would be.
     dmean, dvar : ndarray, shape (C,), or None
         In the dtypes of the running mean and the running variance. Only from `batch_norm_inference_backward`.
-    dresidual, dslope : None
-        Not yet in use.
+    dresidual : ndarray, dtype and shape of x, or None
+        Where a residual was added.
+    dslope : ndarray, shape (C,), or None
+        In the dtype of the slopes, where the activation is "prelu".
 
     Examples
     --------

@@ -1,0 +1,92 @@
+// Moments of integer channels: exact, whatever their size.
+#pragma once
+
+#include <array>
+
+#include "core/sweep.h"
+
+namespace batchnorm {
+
+// Integers of at most 16 bits are taken about 0 in float64 lanes: their sums and sums of squares in a block are below
+// 2^53, so that nothing is rounded. Over blocks a sum of squares goes on in two parts, the upper one in units of kUnit.
+template <class E>
+class IntegerReducer {
+  using T = Lane<E>;
+
+ public:
+  enum { kSum, kLower, kUpper, kFields };
+
+  std::size_t fields() const { return kFields; }
+  std::size_t columns() const { return 1; }  // zeros, the pivots
+
+  IntegerReducer(const Plan& plan, const KernelTable& table, const Operand<E>& x)
+      : plan_(plan), kernels_(KernelsFor<E>(plan, table)), x_(x) {}
+
+  void Prepare(Group<T>& group, Scratch&) const {
+    ColumnParameters<T>(plan_, group.index, group.start).Fill(1, [](std::size_t) { return std::array<double, 1>{}; });
+  }
+
+  void operator()(const Group<T>& group, std::size_t chunk, const Sweep& sweep, Scratch& scratch) const {
+    double* partial = group.Partial(chunk);
+    std::fill_n(partial, kFields * group.channels, 0.0);
+    BlockSums sums(plan_, group.index, scratch);
+    plan_.ForEachBlock(group.index, chunk, sweep, [&](const Block& block) {
+      const Tile<const E> tile = x_.Read(block, scratch, Scratch::kX);
+      kernels_.moments[static_cast<std::size_t>(Precision::kWide)](tile, group.start, sums.first_columns(),
+                                                                   sums.second_columns());
+      sums.Fold(block);
+      double* into = partial + (block.channel - group.first);
+      for (std::size_t c = 0; c < block.channels; ++c) {
+        Add(into + c, group.channels, sums.first()[c], sums.second()[c], 0);
+      }
+    });
+  }
+
+  // done(channel, mean, m2), each rounded a few times after exact sums.
+  template <class Done>
+  void Finish(const Group<T>& group, Done done) const {
+    double count = static_cast<double>(plan_.Values(0));
+    for (std::size_t k = 1; k < plan_.chunks(); ++k) {
+      count += static_cast<double>(plan_.Values(k));
+      for (std::size_t c = 0; c < group.channels; ++c) {
+        const double* more = group.Partial(k) + c;
+        Add(group.partials + c, group.channels, more[kSum * group.channels], more[kLower * group.channels],
+            more[kUpper * group.channels]);
+      }
+    }
+    for (std::size_t c = 0; c < group.channels; ++c) {
+      const double* total = group.partials + c;
+      const double sum = total[kSum * group.channels], mean = sum / count;
+      done(group.first + c, mean,
+           AboutMean(sum, total[kLower * group.channels], total[kUpper * group.channels], count));
+    }
+  }
+
+ private:
+  static constexpr double kUnit = 4503599627370496.0;  // 2^52
+
+  static void Add(double* into, std::size_t field, double sum, double lower, double upper) {
+    into[kSum * field] += sum;
+    double& below = into[kLower * field];
+    below += lower;
+    into[kUpper * field] += upper;
+    if (below >= kUnit) {
+      below -= kUnit;
+      into[kUpper * field] += 1;
+    }
+  }
+
+  // (sum of squares) - sum^2 / n without cancelling: both as a sum of two float64.
+  static double AboutMean(double sum, double lower, double upper, double count) {
+    const double mean = sum / count, rest = std::fma(-mean, count, sum) / count;  // mean + rest = sum / count
+    const double square = sum * mean, lost = std::fma(sum, mean, -square) + sum * rest;
+    const double m2 = ((upper * kUnit - square) + lower) - lost;
+    return m2 < 0 ? 0 : m2;
+  }
+
+  const Plan& plan_;
+  const WalkKernels<E>& kernels_;
+  const Operand<E>& x_;
+};
+
+}  // namespace batchnorm

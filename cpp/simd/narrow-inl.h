@@ -1,0 +1,46 @@
+// Half precisions in memory, float lanes in registers: as Load, Store and Stream of floats.
+#pragma once
+
+#include "simd/vector-inl.h"
+
+namespace batchnorm::BATCHNORM_ISA {
+namespace {
+
+BATCHNORM_INLINE U16 LoadBits(const std::uint16_t* p, All) {
+  U16 v;
+  __builtin_memcpy(&v, p, sizeof v);
+  return v;
+}
+BATCHNORM_INLINE void StoreBits(U16 v, std::uint16_t* p, All) { __builtin_memcpy(p, &v, sizeof v); }
+
+BATCHNORM_INLINE F32 Promote(U16 bits, Float16) { return PromoteFloat16(bits); }
+BATCHNORM_INLINE F32 Promote(U16 bits, BFloat16) { return FromBFloat16<F32>(Widen(bits)); }
+BATCHNORM_INLINE U16 Demote(F32 v, Float16) { return DemoteFloat16(v); }
+BATCHNORM_INLINE U16 Demote(F32 v, BFloat16) { return Narrow(ToBFloat16<F32, U32>(v)); }
+
+// NaNs as Store wants them.
+BATCHNORM_INLINE F32 ShortNaNs(F32 v) { return ShortNaN<F32, U32>(v); }
+
+template <class E>
+BATCHNORM_INLINE F32 LoadF32(const E* p, All) {
+  return Promote(LoadBits(&p->bits, All{}), E{});
+}
+// Lanes beyond the count take `fill`; their memory isn't touched.
+template <class E>
+BATCHNORM_INLINE F32 LoadF32(const E* p, First lanes, F32 fill) {
+  return Select(lanes, Promote(LoadBits(&p->bits, lanes), E{}), fill);
+}
+
+template <class Lanes>
+BATCHNORM_INLINE void Store(F32 v, Float16* p, Lanes lanes) {
+  StoreBits(Demote(v, Float16{}), &p->bits, lanes);
+}
+template <class Lanes>
+BATCHNORM_INLINE void Store(F32 v, BFloat16* p, Lanes lanes) {
+  StoreBits(Demote(v, BFloat16{}), &p->bits, lanes);
+}
+BATCHNORM_INLINE void Stream(F32 v, Float16* p) { StreamBits(Demote(v, Float16{}), &p->bits); }
+BATCHNORM_INLINE void Stream(F32 v, BFloat16* p) { StreamBits(Demote(v, BFloat16{}), &p->bits); }
+
+}  // namespace
+}  // namespace batchnorm::BATCHNORM_ISA
