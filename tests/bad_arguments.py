@@ -31,6 +31,8 @@ WITH_THREADS = (TRAIN, INFERENCE, BACKWARD, FROZEN, STATS, DENORMALIZE)
 WITH_MOMENTUM = (TRAIN, UPDATE)
 BACKWARDS = (BACKWARD, FROZEN)
 GIVEN = (INFERENCE, FROZEN)
+WITH_ACTIVATION = (TRAIN, INFERENCE, FROZEN)
+FORWARDS = (TRAIN, INFERENCE)
 VECTOR_ARGUMENTS = {
     TRAIN: ("weight", "bias", "running_mean", "running_var"),
     INFERENCE: ("running_mean", "running_var", "weight", "bias"),
@@ -57,6 +59,10 @@ def masked(a: Array) -> Any:
 
 def strided(size: int, *strides: int) -> Array:
     return np.lib.stride_tricks.as_strided(np.ones(size), SHAPE, strides)
+
+
+def of_forward(g: Given, **options: Any) -> bn.SavedStatistics:
+    return bn.batch_norm_train(g["x"], g["weight"], **options)[1]
 
 
 def saved(channels: int = 3, count: Any = 20, **options: Any) -> bn.SavedStatistics:
@@ -138,6 +144,21 @@ OPTIONS: list[tuple[tuple[str, ...], str, Any, type[Exception], str]] = [
     ((TRAIN,), "update_stats", None, TypeError, "expected a bool, got NoneType"),
     ((TRAIN,), "on_single", "ignore", ValueError, "expected .*error.*warn.*allow.*, got 'ignore'"),
     ((TRAIN,), "on_single", True, TypeError, "expected .*error.*warn.*allow.*, got bool"),
+    (WITH_ACTIVATION, "activation", "gelu", ValueError, "expected None, 'relu', .*, got 'gelu'"),
+    (WITH_ACTIVATION, "activation", "leaky_relu", ValueError, "expected .*slope.*, got 'leaky_relu'"),
+    (WITH_ACTIVATION, "activation", ("relu", 0.0), ValueError, r"expected None, 'relu', .*, got \('relu', 0.0\)"),
+    (WITH_ACTIVATION, "activation", ("leaky_relu",), TypeError, r"expected .*, got \('leaky_relu',\)"),
+    (WITH_ACTIVATION, "activation", 7, TypeError, "expected None, 'relu', .*, got 7"),
+    (WITH_ACTIVATION, "activation", ("leaky_relu", -0.1), ValueError, "expected a finite number >= 0, got -0.1"),
+    (WITH_ACTIVATION, "activation", ("leaky_relu", np.inf), ValueError, "expected a finite number >= 0, got inf"),
+    (WITH_ACTIVATION, "activation", ("leaky_relu", np.nan), ValueError, "expected a finite number >= 0, got nan"),
+    (WITH_ACTIVATION, "activation", ("leaky_relu", "0.1"), TypeError, "expected a number, got str"),
+    (WITH_ACTIVATION, "activation", ("prelu", None), TypeError, "expected an array, got None"),
+    (WITH_ACTIVATION, "activation", ("prelu", 0.1), ValueError, r"expected shape \(3,\), got \(\)"),
+    (WITH_ACTIVATION, "activation", ("prelu", np.ones(4)), ValueError, r"expected shape \(3,\), got \(4,\)"),
+    (WITH_ACTIVATION, "activation", ("prelu", np.ones(3, int)), TypeError, f"{FLOATS}, got int64"),
+    (WITH_ACTIVATION, "activation", ("prelu", np.full(3, np.inf)), ValueError, "expected no infinity, got .*channel 0"),
+    ((TRAIN,), "keep_sign", 1, TypeError, "expected a bool, got int"),
     (WITH_THREADS, "num_threads", 0, ValueError, "expected .*, got 0"),
     (WITH_THREADS, "num_threads", -1, ValueError, "expected .*, got -1"),
     (WITH_THREADS, "num_threads", True, TypeError, "expected .*, got bool"),
@@ -212,5 +233,100 @@ OTHERS: list[tuple[tuple[str, ...], str, Callable[[Given], Given], type[Exceptio
         lambda g: {"stats": bn.channel_stats(np.ones((2, 4)))},
         ValueError,
         "expected .*, got ",
+    ),
+    (
+        WITH_ACTIVATION,
+        "residual",
+        lambda g: {"residual": g["x"][:3]},
+        ValueError,
+        r"expected .*\(4, 3, 5\), got \(3, 3, 5\)",
+    ),
+    (
+        WITH_ACTIVATION,
+        "residual",
+        lambda g: {"residual": g["x"].astype("f")},
+        TypeError,
+        "expected .*float64, got float32",
+    ),
+    (WITH_ACTIVATION, "residual", lambda g: {"residual": g["x"].astype(int)}, TypeError, f"{DATA_TYPES}, got int64"),
+    (
+        WITH_ACTIVATION,
+        "residual",
+        lambda g: {"residual": masked(g["x"])},
+        TypeError,
+        "expected .*mask.*, got MaskedArray",
+    ),
+    (
+        WITH_ACTIVATION,
+        "residual",
+        lambda g: {"residual": 1.0},
+        ValueError,
+        r"expected at least 2 dimensions, got shape \(\)",
+    ),
+    (FORWARDS, "out", lambda g: {"residual": g["out"]}, ValueError, "expected memory apart from residual"),
+    (
+        FORWARDS,
+        "out",
+        lambda g: {"activation": ("prelu", g["out"][0, :, 0])},
+        ValueError,
+        "expected memory apart from activation",
+    ),
+    (BACKWARDS, "y", lambda g: {"y": g["x"][:3]}, ValueError, r"expected .*\(4, 3, 5\), got \(3, 3, 5\)"),
+    (BACKWARDS, "y", lambda g: {"y": g["x"].astype("f")}, TypeError, "expected .*float64, got float32"),
+    (BACKWARDS, "out", lambda g: {"y": g["out"]}, ValueError, "expected memory apart from y"),
+    (BACKWARDS, "residual_out", lambda g: {"residual_out": g["x"]}, ValueError, APART_X),
+    (BACKWARDS, "residual_out", lambda g: {"residual_out": g["out"]}, ValueError, "expected memory apart from out"),
+    (
+        BACKWARDS,
+        "residual_out",
+        lambda g: {"residual_out": g["out"].tolist()},
+        TypeError,
+        "expected a NumPy array, got list",
+    ),
+    (BACKWARDS, "residual_out", lambda g: {"residual_out": np.ones((4, 3, 6))}, ValueError, "expected .*, got "),
+    (BACKWARDS, "residual_out", lambda g: {"residual_out": read_only(g["x"])}, ValueError, "expected .*writeable"),
+    (BACKWARDS, "x", lambda g: {"x": None}, TypeError, "expected an array, got None"),
+    ((FROZEN,), "x", lambda g: {"x": None, "y": g["x"]}, TypeError, "expected an array, got None"),
+    (
+        (BACKWARD,),
+        "y",
+        lambda g: {"saved": of_forward(g, activation="relu", residual=g["dy"])},
+        TypeError,
+        "expected the forward's y .*keep_sign.*, got None",
+    ),
+    (
+        (BACKWARD,),
+        "y",
+        lambda g: {"saved": of_forward(g, activation=("prelu", np.ones(3)), residual=g["dy"], keep_sign=True)},
+        TypeError,
+        "expected the forward's y, because dslope .*, got None",
+    ),
+    (
+        (BACKWARD,),
+        "activation",
+        lambda g: {"saved": of_forward(g, activation=("prelu", np.array([0.1, -0.1, 0.1]))), "y": g["x"]},
+        ValueError,
+        "expected positive slopes.*, got -0.1 in channel 1",
+    ),
+    (
+        (BACKWARD,),
+        "x",
+        lambda g: {"saved": of_forward(g, residual=g["dy"]), "x": None, "y": g["x"]},
+        TypeError,
+        "expected an array, because a residual .*, got None",
+    ),
+    (
+        (BACKWARD,),
+        "activation",
+        lambda g: {"saved": of_forward(g, activation="relu"), "x": None, "y": g["x"]},
+        ValueError,
+        "expected slopes >= 0.001, .*, got 0.0 in channel 0",
+    ),
+    (
+        (BACKWARD,),
+        "weight",
+        lambda g: {"weight": np.array([1.0, 1e-4, 1.0]), "x": None, "y": g["x"]},
+        ValueError,
+        "expected absolute values >= 0.001, .*, got 0.0001 in channel 1",
     ),
 ]

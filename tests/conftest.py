@@ -11,7 +11,7 @@ import pytest
 import batchnorm as bn
 from batchnorm import _core
 from layers import trained_layer
-from layouts import CASES, DENSE_CASES, WRITEABLE_CASES, Case
+from layouts import CASES, DENSE_CASES, FEW_CASES, WRITEABLE_CASES, Case
 
 
 @pytest.fixture(params=_core._isas())
@@ -39,6 +39,11 @@ def dense_case(request: pytest.FixtureRequest) -> Case:
 
 @pytest.fixture(params=list(WRITEABLE_CASES.values()), ids=list(WRITEABLE_CASES))
 def writeable_case(request: pytest.FixtureRequest) -> Case:
+    return request.param  # type: ignore[no-any-return]
+
+
+@pytest.fixture(params=list(FEW_CASES.values()), ids=list(FEW_CASES))
+def few_case(request: pytest.FixtureRequest) -> Case:
     return request.param  # type: ignore[no-any-return]
 
 

@@ -58,6 +58,19 @@ def rsqrt(var: Any, eps: float) -> Array:
     return np.where(v == 0, 0, 1 / np.sqrt(np.where(v == 0, 1, v)))
 
 
+def activated(v: Array, slope: Any) -> Array:
+    """v where it is positive, v * slope elsewhere: ReLU, leaky ReLU, PReLU. NaN stays, and infinity times 0 is 0."""
+    v, slope = np.asarray(v), np.broadcast_to(slope, np.shape(v))
+    with np.errstate(invalid="ignore"):
+        return np.where(v <= 0, np.where(slope == 0, 0, v * slope), v)
+
+
+def taken_back(dy: Array, side: Array, slope: Any) -> Array:
+    """dy back through `activated`: `side` has the sign of the value before it."""
+    g = wide(dy)
+    return np.where(np.asarray(side) <= 0, g * slope, g)
+
+
 def inference(x: Array, mean: Any, var: Any, weight: Any = 1, bias: Any = 0, eps: float = 1e-5, axis: int = 1) -> Array:
     c = np.ones(x.shape[axis])
     xhat = (wide(x) - along(mean, x, axis)) * along(rsqrt(np.asarray(var).astype(wide(x[:0]).dtype), eps), x, axis)

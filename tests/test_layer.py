@@ -13,6 +13,7 @@ import pytest
 
 import batchnorm as bn
 import oracle
+from activations import activation
 from layers import batch, state_of
 from layouts import parameters
 from oracle import Array
@@ -214,8 +215,14 @@ def test_out_and_in_place(layer: bn.BatchNorm, training: bool) -> None:
     assert_same_bits("y", out, want)
     assert layer.forward(x, out=x) is x
     assert_same_bits("y", x, want)
-    with pytest.raises(ValueError, match=r"^x: expected "):
-        layer.backward(np.ones_like(x))
+    dy = batch(seed=1)
+    if training:  # x is found from y
+        again = copy.deepcopy(layer)
+        again(batch())
+        within("dx", layer.backward(dy), again.backward(dy), 1e-5)
+    else:
+        with pytest.raises(ValueError, match=r"^x: expected "):
+            layer.backward(dy)
 
 
 class Tensor:
@@ -236,8 +243,15 @@ def test_in_place_in_another_librarys_memory(layer: bn.BatchNorm, training: bool
     for given, out in [(Tensor(x), x), (x[::1], x), (x, x[...])]:
         before = x.copy()
         assert layer(given, out=out) is out  # type: ignore[arg-type]
-        with pytest.raises(ValueError, match=r"^x: expected the x of the forward, but it is gone"):
-            layer.backward(np.ones_like(x))
+        if training:
+            dy = batch(seed=1)
+            dx = layer.backward(dy)
+            copy_of_layer = copy.deepcopy(layer)
+            copy_of_layer(before)
+            within("dx", dx, copy_of_layer.backward(dy), 1e-5)
+        else:
+            with pytest.raises(ValueError, match=r"^x: expected the x of the forward, but it is gone"):
+                layer.backward(np.ones_like(x))
         assert_same_bits("y", x, want)
         x[...] = before
 
@@ -299,3 +313,55 @@ def test_repr() -> None:
         assert getattr(again, name) == getattr(layer, name)
     assert again.weight is None
     assert again.bias.dtype == np.float64
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+@pytest.mark.parametrize("kind", ["relu", "leaky_relu", "prelu"])
+def test_activation_and_residual(kind: str, training: bool) -> None:
+    """The layer's backward is the functions', whatever is changed between forward and backward."""
+    given = activation(kind, 3, np.float32)
+    layer = bn.BatchNorm(3, activation=given).train(training)
+    for array, values in zip(layer.state_dict().values(), (*parameters(3), [1, 2, 3], [1, 2, 0.5], 7), strict=True):
+        array[...] = values
+    x, r, dy = batch(), batch(seed=1), batch(seed=2)
+    options: Any = {"activation": activation(kind, 3, np.float32), "residual": r.copy()}
+    weight, bias = parameters(3, np.float32)
+    if training:
+        want_y, saved = bn.batch_norm_train(x, weight, bias, **options)
+        want = bn.batch_norm_backward(dy, x, saved, y=want_y)
+    else:
+        statistics = np.float32([1, 2, 3]), np.float32([1, 2, 0.5])
+        want_y = bn.batch_norm_inference(x, *statistics, weight, bias, **options)
+        want = bn.batch_norm_inference_backward(dy, x, *statistics, weight, bias, **options)
+    y = layer(x, residual=r)
+    assert_same_bits("y", y, want_y)
+    if not (training and kind == "prelu"):
+        y[...] = 0  # nobody needs it
+    for array in layer.state_dict().values():
+        array += 1
+    if kind == "prelu":
+        given[1][...] = 0.5
+    assert_same_bits("dx", layer.backward(dy), want.dx)
+    assert_same_bits("residual_grad", layer.residual_grad, want.dresidual)
+    assert_same_bits("weight_grad", layer.weight_grad, want.dweight)
+    if kind == "prelu":
+        assert_same_bits("slope_grad", layer.slope_grad, want.dslope)
+    else:
+        assert layer.slope_grad is None
+    layer(x)
+    layer.backward(dy)
+    assert layer.residual_grad is None
+    assert (repr(layer).find("activation") > 0) == (kind is not None)
+
+
+def test_prelu_without_a_residual_in_training() -> None:
+    slopes = np.float32([0.1, 0.2, 0.3])
+    layer = bn.BatchNorm(3, activation=("prelu", slopes))
+    x, dy = batch(), batch(seed=1)
+    saved = bn.batch_norm_train(x, np.ones(3, "f"), np.zeros(3, "f"), activation=("prelu", slopes))[1]
+    want = bn.batch_norm_backward(dy, x, saved)
+    layer(x)
+    assert_same_bits("dx", layer.backward(dy), want.dx)
+    assert_same_bits("slope_grad", layer.slope_grad, want.dslope)
+    with pytest.raises(ValueError, match=r"^activation: slopes: expected shape \(3,\)"):
+        bn.BatchNorm(3, activation=("prelu", np.ones(2)))

@@ -27,7 +27,7 @@ struct MomentTerm {
   // Note [Exact u]
   template <class Lanes>
   BATCHNORM_INLINE Vec<Acc> Start(std::size_t j, Lanes lanes) const {
-    if constexpr (kPivotLast<Acc>) {
+    if constexpr (kKeepsLost<E, Acc>) {
       return pivot.At(j, lanes) + pivot.At(j, lanes);
     } else {
       return Vec<Acc>{};

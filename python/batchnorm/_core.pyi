@@ -13,7 +13,9 @@ FloatArray: TypeAlias = NDArray[np.floating[Any]]
 Float64Array: TypeAlias = NDArray[np.float64]
 Int64Array: TypeAlias = NDArray[np.int64]
 IntegerArray: TypeAlias = NDArray[np.integer[Any]]
-Activation: TypeAlias = Literal["relu"] | tuple[Literal["leaky_relu"], float] | tuple[Literal["prelu"], ArrayLike] | None
+Activation: TypeAlias = (
+    Literal["relu"] | tuple[Literal["leaky_relu"], float] | tuple[Literal["prelu"], ArrayLike] | None
+)
 Signs: TypeAlias = tuple[NDArray[np.uint8], tuple[int, ...]] | None
 SavedFields: TypeAlias = tuple[
     Float64Array, int | Int64Array, float, int, np.dtype[Any] | None, bool, Activation, bool, Signs
@@ -47,8 +49,8 @@ def batch_norm_train(
     fields are (state, count, eps, axis, weight_dtype, in_place, activation, had_residual, signs). state is read-only
     float64 with rows mean, rstd, var, then weight if given, then bias if given. count is the number of values per
     channel. eps and axis are the arguments as the plain numbers that were used. weight_dtype is None without a weight.
-    in_place tells whether y overwrote x. activation is the argument with a read-only copy of slopes. signs are the bytes
-    of the bits, and the strides in bits.
+    in_place tells whether y overwrote x. activation is the argument with a read-only copy of slopes. signs are the
+    bytes of the bits, and the strides in bits.
     """
 
 def batch_norm_inference(
@@ -109,7 +111,10 @@ def batch_norm_inference_backward(
     residual_out: object,
     /,
 ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray | None, FloatArray | None, FloatArray, FloatArray]:
-    """(dx, dweight, dbias, dresidual, dslope, dmean, dvar); the last two in the dtypes of running_mean and running_var."""
+    """(dx, dweight, dbias, dresidual, dslope, dmean, dvar).
+
+    dmean and dvar come in the dtypes of running_mean and running_var.
+    """
 
 def channel_stats(x: object, axis: object, num_threads: object, /) -> tuple[int, Float64Array, Float64Array]:
     """(count, mean, m2), mean NaN where count is 0."""

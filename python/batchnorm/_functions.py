@@ -282,7 +282,8 @@ def batch_norm_backward(
     state, count, _, axis, weight_dtype, in_place, activation, had_residual, signs = saved._fields
     if in_place and x is not None:
         raise ValueError(X_IS_GONE)
-    bias = None if activation is None else saved.bias  # which only the side of the kink depends on
+    # Only the side of the kink, and an x that is found from y, depend on it.
+    bias = None if activation is None and x is not None else saved.bias
     if weight is not None:
         weight_dtype = None
     elif weight_dtype is not None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike, NDArray
     from typing_extensions import Self
 
-    from ._core import FloatArray, Int64Array
+    from ._core import Activation, FloatArray, Int64Array
 
 
 class _Frozen(NamedTuple):
@@ -37,15 +37,28 @@ class _Frozen(NamedTuple):
     eps: float
     axis: int
     in_place: bool
+    bias: FloatArray | None
+    bias_data: bytes
+    activation: Activation
+    residual: ArrayLike | None
 
-    def arrays(self) -> tuple[FloatArray, FloatArray, FloatArray | None]:
-        """Return mean, var and weight as they were, read-only."""
+    def arrays(self) -> tuple[FloatArray, FloatArray, FloatArray | None, FloatArray | None]:
+        """Return mean, var, weight and bias as they were, read-only."""
         weight = None if self.weight is None else np.frombuffer(self.weight_data, self.weight.dtype)
-        return np.frombuffer(self.mean_data, self.mean.dtype), np.frombuffer(self.var_data, self.var.dtype), weight
+        bias = None if self.bias is None else np.frombuffer(self.bias_data, self.bias.dtype)
+        return (
+            np.frombuffer(self.mean_data, self.mean.dtype),
+            np.frombuffer(self.var_data, self.var.dtype),
+            weight,
+            bias,
+        )
 
 
 # The fields of _Frozen.
-_Fields: TypeAlias = "tuple[FloatArray, bytes, FloatArray, bytes, FloatArray | None, bytes, float, int, bool]"
+_Fields: TypeAlias = (
+    "tuple[FloatArray, bytes, FloatArray, bytes, FloatArray | None, bytes, float, int, bool, FloatArray | None, bytes, "
+    "Activation, ArrayLike | None]"
+)
 
 
 class BatchNorm:
@@ -78,6 +91,9 @@ class BatchNorm:
         Of parameters, gradients and running statistics, whatever the input's is.
     num_threads : int, optional
         Number of threads of this layer's calls; the setting if omitted.
+    activation : None, "relu", ("leaky_relu", slope) or ("prelu", slopes), optional
+        Applied to the result in the same sweep, see `batch_norm_train`. Slopes are the caller's parameter: the layer
+        reads them at each forward, and gives their gradient.
 
     Attributes
     ----------
@@ -85,6 +101,10 @@ class BatchNorm:
         Parameters, 1 and 0 at first. Change them in place: ``layer.weight -= step * layer.weight_grad``.
     weight_grad, bias_grad : ndarray, shape (C,), or None
         Gradients of the last backward, 0 at first. Always the same arrays, overwritten by each backward.
+    residual_grad : ndarray, dtype and shape of x, or None
+        Gradient of the last backward with respect to the residual, a new array each time; None where there was none.
+    slope_grad : ndarray, shape (C,), or None
+        Gradient of the last backward with respect to the slopes of "prelu", a new array each time.
     running_mean, running_var : ndarray, shape (C,), or None
         Running statistics, 0 and 1 at first.
     num_batches_tracked : ndarray, int64, shape (), or None
@@ -110,8 +130,9 @@ class BatchNorm:
     counted; `reset_parameters` leaves the running statistics alone.
 
     A backward belongs to the last forward, whatever its mode; a forward replaces the one before. From a forward until
-    its backward the layer holds a reference to x, which must not be changed meanwhile. Copies and pickles of the layer
-    leave that out.
+    its backward the layer holds a reference to x, which must not be changed meanwhile, and in evaluation to the
+    residual; in training it keeps a bit per value instead, or with "prelu" a reference to y. Where the forward was in
+    place, x is found from y, see `batch_norm_backward`. Copies and pickles of the layer leave that out.
 
     Examples
     --------
@@ -134,8 +155,10 @@ class BatchNorm:
     running_mean: FloatArray | None
     running_var: FloatArray | None
     num_batches_tracked: Int64Array | None
+    residual_grad: FloatArray | None
+    slope_grad: FloatArray | None
     training: bool
-    _pending: tuple[ArrayLike, SavedStatistics | _Fields] | None
+    _pending: tuple[Any, SavedStatistics | _Fields, FloatArray | None] | None
 
     def __init__(
         self,
@@ -153,6 +176,7 @@ class BatchNorm:
         on_single: Literal["error", "warn", "allow"] = "error",
         dtype: DTypeLike = np.float32,
         num_threads: int | None = None,
+        activation: Activation = None,
     ) -> None:
         self.num_features = as_int("num_features", num_features)
         if self.num_features < 1:
@@ -173,6 +197,8 @@ class BatchNorm:
         if num_threads is not None:
             _core.check_num_threads(num_threads)
         self.num_threads = num_threads
+        _core.check_activation(activation, self.num_features)
+        self.activation = activation
 
         def fill(exists: bool, value: float) -> FloatArray | None:
             return np.full(self.num_features, value, self.dtype) if exists else None
@@ -182,17 +208,21 @@ class BatchNorm:
         self.running_mean, self.running_var = fill(self.track_running_stats, 0), fill(self.track_running_stats, 1)
         self.num_batches_tracked = np.zeros((), np.int64) if self.track_running_stats else None
         self.training = True
+        self.residual_grad = self.slope_grad = None
         self._pending = None
 
-    def forward(self, x: ArrayLike, out: FloatArray | None = None) -> FloatArray:
+    def forward(self, x: ArrayLike, out: FloatArray | None = None, *, residual: ArrayLike | None = None) -> FloatArray:
         """Normalize a batch; ``layer(x)`` is the same.
 
         Parameters
         ----------
         x : array_like, float32 or float64, at least 2 dimensions
             Batch, with `num_features` channels along `axis`; any strides.
-        out : ndarray, dtype and shape of x, optional
-            Array to write y to; it is the very array returned. It may be `x` itself; there is no backward then.
+        out : ndarray, shape of x, optional
+            Array to write y to; it is the very array returned. It may be `x` itself; a backward in training then finds
+            x from y, where weight and activation let it.
+        residual : array_like, shape of x, optional
+            Added to the result before the activation.
 
         Returns
         -------
@@ -223,8 +253,10 @@ class BatchNorm:
         """
         mean, var, weight, eps, axis = self.running_mean, self.running_var, self.weight, self.eps, self.axis
         if self.training or mean is None or var is None:
-            y, in_batch = self._normalize_batch(x, self.weight, self.bias, out)
-            self._pending = x, in_batch
+            y, in_batch = self._normalize_batch(x, self.weight, self.bias, out, self.activation, residual)
+            in_place, with_signs = in_batch._fields[5], in_batch._fields[8] is not None
+            tells = in_place or (residual is not None and not with_signs)
+            self._pending = None if in_place else x, in_batch, y if tells else None
             return y
         # Attributes may have been set to anything; the backward needs the numbers that the forward used.
         if type(eps) is not float:
@@ -234,19 +266,37 @@ class BatchNorm:
         threads = context_num_threads() if self.num_threads is None else self.num_threads
         try:  # not by way of batch_norm_inference, whose share of a small call is 5 %
             y, in_place = _core.batch_norm_inference(
-                x, mean, var, weight, self.bias, eps, axis, out, threads, None, None
+                x, mean, var, weight, self.bias, eps, axis, out, threads, self.activation, residual
             )
         except ValueError:
             self._check_channels(x)
             raise
         weight_data = b"" if weight is None else weight.tobytes()
-        self._pending = x, (mean, mean.tobytes(), var, var.tobytes(), weight, weight_data, eps, axis, in_place)
+        bias, bias_data, activation = None, b"", self.activation
+        if activation is not None:  # the side of the kink depends on all of it
+            activation = _core.check_activation(activation, self.num_features)
+            bias = self.bias
+            bias_data = b"" if bias is None else bias.tobytes()
+        self._pending = (
+            x,
+            (
+                *(mean, mean.tobytes(), var, var.tobytes(), weight, weight_data, eps, axis, in_place),
+                *(bias, bias_data, activation, residual),
+            ),
+            None,
+        )
         return y
 
     __call__ = forward
 
     def _normalize_batch(
-        self, x: ArrayLike, weight: ArrayLike | None, bias: ArrayLike | None, out: FloatArray | None = None
+        self,
+        x: ArrayLike,
+        weight: ArrayLike | None,
+        bias: ArrayLike | None,
+        out: FloatArray | None = None,
+        activation: Activation = None,
+        residual: ArrayLike | None = None,
     ) -> tuple[FloatArray, SavedStatistics]:
         """Normalize by the batch's statistics, and let the running ones take it in."""
         if weight is None and bias is None and self.running_mean is None:
@@ -276,6 +326,9 @@ class BatchNorm:
                 axis=self.axis,
                 out=out,
                 num_threads=self.num_threads,
+                activation=activation,
+                residual=residual,
+                keep_sign=residual is not None and not (isinstance(activation, tuple) and activation[0] == "prelu"),
             )
         except ValueError:
             self._check_channels(x)
@@ -303,7 +356,8 @@ class BatchNorm:
         Returns
         -------
         ndarray, dtype and shape of x
-            dx, the gradient of the loss with respect to x. `weight_grad` and `bias_grad` are overwritten.
+            dx, the gradient of the loss with respect to x. `weight_grad` and `bias_grad` are overwritten,
+            `residual_grad` and `slope_grad` replaced.
 
         Raises
         ------
@@ -330,17 +384,25 @@ class BatchNorm:
         """
         if self._pending is None:
             raise RuntimeError("backward: expected one forward before each backward, got none since the last one")
-        x, saved = self._pending
+        x, saved, y = self._pending
         if isinstance(saved, SavedStatistics):
-            gradients = batch_norm_backward(dy, x, saved, num_threads=self.num_threads)
+            gradients = batch_norm_backward(dy, x, saved, y=y, num_threads=self.num_threads)
         else:
             frozen = _Frozen(*saved)
             if frozen.in_place:
                 raise ValueError(X_IS_GONE)
             gradients = batch_norm_inference_backward(
-                dy, x, *frozen.arrays(), eps=frozen.eps, axis=frozen.axis, num_threads=self.num_threads
+                dy,
+                x,
+                *frozen.arrays(),
+                eps=frozen.eps,
+                axis=frozen.axis,
+                num_threads=self.num_threads,
+                activation=frozen.activation,
+                residual=frozen.residual,
             )
         _write(("weight_grad", self.weight_grad, gradients.dweight), ("bias_grad", self.bias_grad, gradients.dbias))
+        self.residual_grad, self.slope_grad = gradients.dresidual, gradients.dslope
         self._pending = None
         return gradients.dx
 
@@ -528,6 +590,7 @@ class BatchNorm:
             "on_single": self.on_single,
             "dtype": self.dtype.name,
             "num_threads": self.num_threads,
+            "activation": self.activation,
         }
         extra = "".join(f", {name}={value!r}" for name, value in extras.items() if value != _DEFAULTS[name])
         return (
@@ -545,6 +608,7 @@ _DEFAULTS = {
     "on_single": "error",
     "dtype": "float32",
     "num_threads": None,
+    "activation": None,
 }
 
 

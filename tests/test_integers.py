@@ -1,0 +1,120 @@
+"""Integers: exact statistics of any size, and images normalized as they are read."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+
+import batchnorm as bn
+import oracle
+from layouts import Case, given_statistics, parameters
+from oracle import Array
+from tolerances import assert_same_bits, within
+
+INTEGERS = [np.dtype(t) for t in (np.uint8, np.int8, np.uint16, np.int16)]
+
+
+@pytest.fixture(params=INTEGERS, ids=str)
+def integer(request: pytest.FixtureRequest) -> Any:
+    return request.param
+
+
+def exact(x: Array, axis: int) -> tuple[list[Fraction], list[Fraction]]:
+    """(mean, m2) per channel, in rational numbers."""
+    means, m2s = [], []
+    for values in np.moveaxis(x, axis, 0):
+        numbers = values.ravel().astype(object)
+        n, total = len(numbers), int(numbers.sum()) if numbers.size else 0
+        squares = int((numbers * numbers).sum()) if numbers.size else 0
+        means.append(Fraction(total, n) if n else Fraction(0))
+        m2s.append(squares - Fraction(total * total, n) if n else Fraction(0))
+    return means, m2s
+
+
+def test_statistics_are_exact(isa: str, integer: Any, few_case: Case) -> None:
+    axis, x = few_case.arrays(integer)
+    stats = bn.channel_stats(x, axis=axis)
+    if not x.size:
+        return
+    means, m2s = exact(x, axis % x.ndim)
+    for c, (mean, m2) in enumerate(zip(means, m2s, strict=True)):
+        assert stats.mean[c] == float(mean)  # rounded once
+        assert abs(Fraction(stats.m2[c]) - m2) <= m2 * Fraction(1, 2**50)
+
+
+@pytest.mark.parametrize("axis", [1, -1])
+def test_sums_beyond_two_to_the_53(isa: str, axis: int) -> None:
+    """Squares of 65535 pass it after two million; a sum in float64 would lose the ones."""
+    shape = (3, 2, 3_000_000) if axis == 1 else (9_000_000, 2)
+    x = np.full(shape, 65535, np.uint16)
+    x[..., ::3] = 65534 if axis == 1 else x[..., ::3]
+    if axis == -1:
+        x[::3] = 65534
+    stats = bn.channel_stats(x, axis=axis)
+    n = 9_000_000
+    low = n // 3
+    mean = Fraction(65535 * n - low, n)
+    m2 = Fraction(low * (n - low), n)  # of a third that is 1 below the rest
+    for c in range(2):
+        assert stats.mean[c] == float(mean)
+        assert abs(Fraction(stats.m2[c]) - m2) <= m2 * Fraction(1, 2**50)
+
+
+@pytest.mark.parametrize("value", [0, 1, 127])
+def test_of_a_constant(isa: str, integer: Any, value: int) -> None:
+    stats = bn.channel_stats(np.full((70001, 3), value, integer))
+    assert stats.mean.tolist() == [value] * 3
+    assert stats.m2.tolist() == [0] * 3
+
+
+def test_batches_merge_to_the_whole(integer: Any) -> None:
+    info = np.iinfo(integer)
+    x = np.random.default_rng(0).integers(info.min, info.max, (300, 5, 7, 3), integer, endpoint=True)
+    stats = bn.ChannelStats()
+    for part in np.array_split(x, 7):
+        stats.update(part, axis=-1)
+    whole = bn.channel_stats(x, axis=-1)
+    within("mean", stats.mean, whole.mean, 1e-14 * np.maximum(np.abs(whole.mean), whole.std()))
+    within("m2", stats.m2, whole.m2, 1e-13 * whole.m2)
+    same = bn.channel_stats(x, axis=-1, num_threads=1)
+    assert_same_bits("m2", same.m2, whole.m2)
+
+
+def test_inference_agrees_with_the_oracle(isa: str, integer: Any, few_case: Case) -> None:
+    axis, x = few_case.arrays(integer)
+    c = x.shape[axis]
+    weight, bias = parameters(c, np.float32)
+    mean, var = given_statistics(c, np.float32)
+    mean, var = mean * 10, var * 1000
+    y = bn.batch_norm_inference(x, mean, var, weight, bias, axis=axis)
+    assert y.dtype == np.float32
+    want = oracle.inference(x, mean, var, weight, bias, axis=axis)
+    within("y", y, want, 1e-6 * np.maximum(1, np.abs(want)))
+    out = np.empty(y.shape, np.float16)
+    if y.flags.c_contiguous:
+        assert bn.batch_norm_inference(x, mean, var, weight, bias, axis=axis, out=out) is out
+        with np.errstate(over="ignore"):
+            within("y", out.astype(float), want.astype(np.float16).astype(float), 1e-3 * np.maximum(1, np.abs(want)))
+
+
+def test_images_as_one_normalizes_them() -> None:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (3, 32, 33, 3), np.uint8)
+    mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+    got = bn.batch_norm_inference(images, mean * 255, (std * 255) ** 2, eps=0.0, axis=-1)
+    assert np.abs(got - (images / 255 - mean) / std).max() < 1e-6
+
+
+def test_integers_are_not_trained_on(integer: Any) -> None:
+    x = np.ones((4, 3), integer)
+    expected = r"expected float16, bfloat16 \(of ml_dtypes\), float32 or float64, got"
+    with pytest.raises(TypeError, match=f"^x: {expected}"):
+        bn.batch_norm_train(x)
+    for out in (np.empty((4, 3), integer), x):
+        with pytest.raises(TypeError, match=f"^out: {expected}"):
+            bn.batch_norm_inference(x, np.zeros(3), np.ones(3), out=out)
+    with pytest.raises(TypeError, match=r"^out: expected a dtype that goes with x's"):
+        bn.batch_norm_inference(x, np.zeros(3), np.ones(3), out=np.empty((4, 3)))
