@@ -25,8 +25,8 @@ BATCHNORM_INLINE WideLanes Widen(F32 v) { return {PromoteLowerTo(v), PromoteUppe
 // lost of the mean counts in units of the deviation: a term tells where its chains start, at twice the pivot for the
 // sum of x, so that the sum is always the larger one. Promoting every u to float64 lanes takes half as long again.
 //
-// Half precisions have 11 bits or fewer, so that from 0 on thousands of values of a size add up without a loss: nothing is
-// kept.
+// Half precisions have 11 bits or fewer, so that from 0 on thousands of values of a size add up without a loss: nothing
+// is kept.
 template <class Acc, bool kKeeps>
 struct ExactSum {
   Vec<Acc> sum{};

@@ -187,7 +187,8 @@ class ChannelStats:
 
         Parameters
         ----------
-        x : array_like, float32 or float64, at least 2 dimensions
+        x : array_like, at least 2 dimensions
+            Of float16, bfloat16, float32, float64, uint8, int8, uint16 or int16.
             C values or more, C of them along `axis`.
         axis : int, default 1
             Channel axis.
@@ -383,7 +384,8 @@ def channel_stats(x: ArrayLike, *, axis: int = 1, num_threads: int | None = None
 
     Parameters
     ----------
-    x : array_like, float32 or float64, at least 2 dimensions
+    x : array_like, at least 2 dimensions
+        Of float16, bfloat16, float32, float64, uint8, int8, uint16 or int16.
         Values, with C channels along `axis`; any strides.
     axis : int, default 1
         Channel axis.

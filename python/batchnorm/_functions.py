@@ -41,8 +41,8 @@ def batch_norm_train(
 
     Parameters
     ----------
-    x : array_like, float32 or float64, at least 2 dimensions
-        Batch, with C channels along `axis`; any strides.
+    x : array_like, float16, bfloat16, float32 or float64, at least 2 dimensions
+        Batch, with C channels along `axis`; any strides. bfloat16 is that of ml_dtypes.
     weight, bias : array_like, float32 or float64, shape (C,), optional
         Scale and shift of each channel (gamma and beta in the paper), 1 and 0 if omitted. Each may be given alone.
     running_mean, running_var : ndarray, float32 or float64, shape (C,), optional
@@ -62,10 +62,18 @@ def batch_norm_train(
         Added to the variance; finite and >= 0.
     axis : int, default 1
         Channel axis.
-    out : ndarray, dtype and shape of x, optional
-        Array to write y to; it is the very array returned. It may be `x` itself, otherwise it overlaps no argument.
+    out : ndarray, shape of x, optional
+        Array to write y to; it is the very array returned. It may be `x` itself, otherwise it overlaps no argument. Its
+        dtype is float64 where x's is, else float16, bfloat16 or float32.
     num_threads : int, optional
         Number of threads for this call; the setting if omitted.
+    activation : None, "relu", ("leaky_relu", slope) or ("prelu", slopes), optional
+        What y is passed through: v where it is positive, elsewhere v times a slope, which is 0, one number >= 0, or a
+        float32 or float64 array of shape (C,).
+    residual : array_like, shape of x, optional
+        Added before the activation. Its dtype is float64 where x's is, else float16, bfloat16 or float32.
+    keep_sign : bool, default False
+        Whether `saved` keeps a bit per value, so that the backward of an activation after a residual needs no y.
 
     Returns
     -------
@@ -87,7 +95,7 @@ def batch_norm_train(
 
         mean = sum(x) / m
         var  = sum((x - mean)**2) / m
-        y    = (x - mean) / sqrt(var + eps) * weight + bias
+        y    = activation((x - mean) / sqrt(var + eps) * weight + bias + residual)
 
     and, after Algorithm 2, step 10, whose average is made a moving one::
 
@@ -98,6 +106,9 @@ def batch_norm_train(
     With one value per channel the running mean moves, and the running variance stays when it is the unbiased one. NaN
     and Inf stay in their channel. The result has the same bits for any number of threads. After an error nothing has
     changed.
+
+    Half precisions are widened to float32 as they are read, and y is rounded once, to nearest even. The activations are
+    those of Nair & Hinton (2010), Maas et al. (2013) and He et al. (2015), equation 1.
 
     References
     ----------
@@ -155,8 +166,9 @@ def batch_norm_inference(
 
     Parameters
     ----------
-    x : array_like, float32 or float64, at least 2 dimensions
-        Batch, with C channels along `axis`; any strides.
+    x : array_like, at least 2 dimensions
+        Batch, with C channels along `axis`; any strides. Of float16, bfloat16, float32 or float64, or images of uint8,
+        int8, uint16 or int16.
     running_mean, running_var : array_like, float32 or float64, shape (C,)
         Mean and variance to normalize by; the variance is not negative.
     weight, bias : array_like, float32 or float64, shape (C,), optional
@@ -165,15 +177,20 @@ def batch_norm_inference(
         Added to the variance; finite and >= 0.
     axis : int, default 1
         Channel axis.
-    out : ndarray, dtype and shape of x, optional
-        Array to write y to; it is the very array returned. It may be `x` itself, otherwise it overlaps no argument.
+    out : ndarray, shape of x, optional
+        Array to write y to; it is the very array returned. It may be `x` itself, otherwise it overlaps no argument. Its
+        dtype is float64 where x's is, else float16, bfloat16 or float32.
     num_threads : int, optional
         Number of threads for this call; the setting if omitted.
+    activation : None, "relu", ("leaky_relu", slope) or ("prelu", slopes), optional
+        What y is passed through, see `batch_norm_train`.
+    residual : array_like, shape of x, optional
+        Added before the activation.
 
     Returns
     -------
     ndarray, dtype and shape of x
-        y, in x's memory order.
+        y, in x's memory order; float32 for integers.
 
     Raises
     ------
@@ -186,7 +203,7 @@ def batch_norm_inference(
     -----
     Ioffe & Szegedy (2015), Algorithm 2, step 11, centred before it is scaled so that it is right at any offset::
 
-        y = (x - running_mean) / sqrt(running_var + eps) * weight + bias
+        y = activation((x - running_mean) / sqrt(running_var + eps) * weight + bias + residual)
 
     Where ``running_var + eps`` is 0, y is the bias. `denormalize` is the inverse, `batch_norm_inference_backward` the
     derivative.
@@ -197,6 +214,14 @@ def batch_norm_inference(
     >>> import batchnorm as bn
     >>> bn.batch_norm_inference(np.array([[1.0], [5.0]]), np.array([1.0]), np.array([4.0]), eps=0.0).tolist()
     [[0.0], [2.0]]
+
+    Images of bytes, by the statistics that are quoted for values from 0 to 1:
+
+    >>> images = np.full((1, 2, 2, 3), 255, np.uint8)
+    >>> mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+    >>> y = bn.batch_norm_inference(images, mean * 255, (std * 255) ** 2, eps=0.0, axis=-1)
+    >>> y[0, 0, 0].round(3).tolist() == ((1 - mean) / std).round(3).astype(np.float32).tolist()
+    True
     """
     y, _ = _core.batch_norm_inference(
         x,
@@ -229,43 +254,62 @@ def batch_norm_backward(
 
     Parameters
     ----------
-    dy : array_like, dtype and shape of x
-        Gradient of the loss with respect to y.
-    x : array_like, float32 or float64, at least 2 dimensions
-        The very x of the forward.
+    dy : array_like, shape of x
+        Gradient of the loss with respect to y. Its dtype is float64 where x's is, else float16, bfloat16 or float32.
+    x : array_like, float16, bfloat16, float32 or float64, at least 2 dimensions, or None
+        The very x of the forward. None if that was in place: x is then found from `y`.
     saved : SavedStatistics
         What the forward returned, or statistics of another framework.
     weight : array_like, float32 or float64, shape (C,), optional
         The forward's, if omitted, which `saved` keeps.
-    out : ndarray, dtype and shape of x, optional
+    out : ndarray, shape of x, optional
         Array to write dx to. It may be `dy` itself, never `x`.
     num_threads : int, optional
         Number of threads for this call; the setting if omitted.
+    y : array_like, shape of x, optional
+        What the forward returned. It tells which side of the activation's kink a value was on, which otherwise x
+        tells, or, after a residual, the signs that `keep_sign` kept.
+    residual_out : ndarray, shape of x, optional
+        Array to write dresidual to, a new one if omitted. It may be `dy` itself if `out` is not.
 
     Returns
     -------
     Gradients
         With dx, dweight and dbias. The last two come in the weight's dtype; without a weight in float64 for float64
-        x, else in float32.
+        x, else in float32. After a residual with dresidual, with slopes per channel with dslope.
 
     Raises
     ------
     TypeError
         An argument is of the wrong type or dtype.
     ValueError
-        An argument has the wrong shape or value, or the forward was in place, so that x is gone.
+        An argument has the wrong shape or value; the forward was in place, so that x is gone; or x is None and can't be
+        found from y.
 
     Notes
     -----
     The gradients that follow Algorithm 1 in section 3 of Ioffe & Szegedy (2015), with the chain through mean and
     variance gathered in one line, for each channel over its m values::
 
+        g       = dy where v is positive, else dy * slope        v is what the activation saw
         xhat    = (x - mean) * rstd
-        dbias   = sum(dy)
-        dweight = sum(dy * xhat)
-        dx      = weight * rstd * (dy - (dbias + xhat * dweight) / m)
+        dbias   = sum(g)
+        dweight = sum(g * xhat)
+        dx      = weight * rstd * (g - (dbias + xhat * dweight) / m)
+        dresidual = g
+        dslope  = sum(dy * v where v is not positive)
 
-    Where ``var + eps`` is 0, dx is 0. An empty batch gives an empty dx, and zeros.
+    Where ``var + eps`` is 0, dx is 0. An empty batch gives an empty dx, and zeros. A NaN counts as positive.
+
+    Where x is None, v is y, divided by the slope where that is not positive, and ``xhat = (v - bias) / weight`` (Rota
+    Bulo et al. 2018, section 3). Forward and backward then need one large array less. It takes slopes and weights of at
+    least 0.001, and no residual; xhat is off by what rounding y loses, ``eps(dtype) * abs(y / weight)``, which for a
+    weight of 0.01 is 100 times as much as from x.
+
+    References
+    ----------
+    S. Rota Bulo, L. Porzi, P. Kontschieder, In-Place Activated BatchNorm for Memory-Optimized Training of DNNs, 2018,
+    arXiv:1712.02616.
 
     Examples
     --------
@@ -330,9 +374,9 @@ def batch_norm_inference_backward(
 
     Parameters
     ----------
-    dy : array_like, dtype and shape of x
-        Gradient of the loss with respect to y.
-    x : array_like, float32 or float64, at least 2 dimensions
+    dy : array_like, shape of x
+        Gradient of the loss with respect to y. Its dtype is float64 where x's is, else float16, bfloat16 or float32.
+    x : array_like, float16, bfloat16, float32 or float64, at least 2 dimensions
         The very x of the forward.
     running_mean, running_var : array_like, float32 or float64, shape (C,)
         The forward's statistics.
@@ -342,16 +386,23 @@ def batch_norm_inference_backward(
         The forward's.
     axis : int, default 1
         Channel axis.
-    out : ndarray, dtype and shape of x, optional
+    out : ndarray, shape of x, optional
         Array to write dx to. It may be `dy` itself, never `x`.
     num_threads : int, optional
         Number of threads for this call; the setting if omitted.
+    activation, residual : optional
+        The forward's.
+    y : array_like, shape of x, optional
+        What the forward returned. Without it the side of the activation's kink is computed anew.
+    residual_out : ndarray, shape of x, optional
+        Array to write dresidual to, a new one if omitted. It may be `dy` itself if `out` is not.
 
     Returns
     -------
     Gradients
         With dx, dweight, dbias, dmean and dvar. dweight and dbias come in the weight's dtype; without a weight in
-        float64 for float64 x, else in float32. dmean comes in running_mean's dtype and dvar in running_var's.
+        float64 for float64 x, else in float32. dmean comes in running_mean's dtype and dvar in running_var's. With a
+        residual also dresidual, with slopes per channel dslope.
 
     Raises
     ------
@@ -365,9 +416,10 @@ def batch_norm_inference_backward(
     The chain rule on step 11 of Algorithm 2 of Ioffe & Szegedy (2015), where mean and variance do not depend on x::
 
         rstd    = 1 / sqrt(running_var + eps)
-        dbias   = sum(dy)
-        dweight = sum(dy * (x - running_mean) * rstd)
-        dx      = dy * weight * rstd
+        g       = dy where what the activation saw is positive, else dy * slope
+        dbias   = sum(g)
+        dweight = sum(g * (x - running_mean) * rstd)
+        dx      = g * weight * rstd
         dmean   = -weight * rstd * dbias
         dvar    = -weight * rstd**2 * dweight / 2
 
@@ -481,7 +533,7 @@ def denormalize(
 
     Parameters
     ----------
-    y : array_like, float32 or float64, at least 2 dimensions
+    y : array_like, float16, bfloat16, float32 or float64, at least 2 dimensions
         Normalized values, with C channels along `axis`; any strides.
     mean, var : array_like, float32 or float64, shape (C,)
         What y was normalized by; the variance is not negative.

@@ -216,7 +216,7 @@ class BatchNorm:
 
         Parameters
         ----------
-        x : array_like, float32 or float64, at least 2 dimensions
+        x : array_like, float16, bfloat16, float32 or float64, at least 2 dimensions
             Batch, with `num_features` channels along `axis`; any strides.
         out : ndarray, shape of x, optional
             Array to write y to; it is the very array returned. It may be `x` itself; a backward in training then finds
