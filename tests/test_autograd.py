@@ -93,3 +93,44 @@ def test_bad_arguments() -> None:
     with pytest.raises(ValueError, match="weight: expected shape"):
         apply(made, X, np.ones(4))
     assert int(made.num_batches_tracked) == 0  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("activation", [None, "relu", ("leaky_relu", 0.25)], ids=str)
+@pytest.mark.parametrize("training", [True, False], ids=["train", "inference"])
+def test_residual_and_activation(activation: Any, training: bool) -> None:
+    """Against the same written in autograd.numpy."""
+    rng = np.random.default_rng(0)
+    x, r, t = rng.normal(size=(3, 6, 4, 5))
+    weight, bias = rng.uniform(0.5, 2, (2, 4))
+    mean, var = rng.normal(size=4), rng.uniform(0.5, 2, 4)
+
+    def ours(x: Any, weight: Any, bias: Any, r: Any) -> Any:
+        options = {"residual": r, "activation": activation}
+        if training:
+            return anp.sum(t * batch_norm_train(x, weight, bias, **options))
+        return anp.sum(t * batch_norm_inference(x, mean, var, weight, bias, **options))
+
+    def plain(x: Any, weight: Any, bias: Any, r: Any) -> Any:
+        m = anp.mean(x, axis=(0, 2), keepdims=True) if training else mean[:, None]
+        v = anp.mean((x - m) ** 2, axis=(0, 2), keepdims=True) if training else var[:, None]
+        y = (x - m) / anp.sqrt(v + 1e-5) * anp.reshape(weight, (4, 1)) + anp.reshape(bias, (4, 1)) + r
+        slope = {None: 1.0, "relu": 0.0}.get(activation, 0.25)
+        return anp.sum(t * anp.where(y > 0, y, slope * y))
+
+    for n in range(4):
+        got, want = (grad(f, n)(x, weight, bias, r) for f in (ours, plain))
+        np.testing.assert_allclose(got, want, rtol=1e-9, atol=1e-10)
+    layer = bn.BatchNorm(4, activation=activation, dtype=np.float64).train(training)
+    of_layer = grad(lambda r: anp.sum(t * apply(layer, x, residual=r)))(r)
+    assert of_layer.shape == r.shape
+
+
+def test_prelu_is_refused() -> None:
+    x, activation = np.ones((4, 3)), ("prelu", np.ones(3))
+    for call in (
+        lambda: batch_norm_train(x, activation=activation),
+        lambda: batch_norm_inference(x, np.zeros(3), np.ones(3), activation=activation),
+        lambda: apply(bn.BatchNorm(3, activation=activation), x),
+    ):
+        with pytest.raises(TypeError, match=r"^activation: expected no 'prelu'"):
+            call()

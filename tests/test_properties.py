@@ -9,6 +9,7 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
+import ml_dtypes  # noqa: F401  makes "bfloat16" a name that NumPy knows
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 import batchnorm as bn
 import oracle
+from activations import slope_of
 from batchnorm import _core
 from oracle import Array
 from tolerances import (
@@ -27,9 +29,10 @@ from tolerances import (
     assert_same_stats,
     assert_stats,
     assert_y,
+    within,
 )
 
-TESTS = 3
+TESTS = 4
 EXAMPLES = int(os.environ.get("BATCHNORM_EXAMPLES", "300"))
 CAMPAIGN = 100_000
 
@@ -242,6 +245,42 @@ def check_statistics(p: Problem) -> None:
         assert_stats(stats + other, np.concatenate([x, dy], axis=split_axis), p.axis, law=LAW_FAR)
 
 
+def check_fused(p: Problem) -> None:
+    """Against the plain functions, followed or preceded by NumPy in float32 or float64, value by value."""
+    rng = np.random.default_rng(p.seed + 2)
+    dtype = np.dtype(rng.choice([p.dtype, "float32", "float16", "bfloat16"]))
+    lanes = np.dtype(np.float64 if dtype == np.float64 else np.float32)
+    c = p.shape[p.axis]
+    slopes = rng.uniform(0.1, 0.9, c).astype(lanes)
+    given: Any = [None, "relu", ("leaky_relu", 0.25), ("prelu", slopes)][rng.integers(4)]
+    slope = slope_of(given, np.empty(p.shape, lanes), p.axis)
+    x = p.x_layout.place(rng.normal(p.mean / 100, 1, p.shape).astype(dtype))
+    r, dy = (p.dy_layout.place(rng.normal(0.1, 1, p.shape).astype(dtype)) for _ in range(2))
+    weight, bias, _, _ = p.parameters()
+    options: dict[str, Any] = {**p.options, "eps": p.eps, "on_single": "allow"}
+    y, saved = bn.batch_norm_train(x, weight, bias, activation=given, residual=r, keep_sign=True, **options)
+    if dtype == lanes:
+        v = bn.batch_norm_train(x, weight, bias, **options)[0] + r
+        want = np.where(v <= 0, 0 if given == "relu" else v * np.asarray(slope, lanes), v)
+        assert_same_bits("y", y + 0, want.astype(dtype) + 0)
+    positive = ~(y.astype(lanes) <= 0)
+    told = bn.batch_norm_backward(dy, x, saved, y=y, num_threads=p.num_threads)
+    g = np.where(positive, dy, dy.astype(lanes) * np.asarray(slope, lanes)).astype(lanes)
+    assert told.dresidual is not None
+    assert_same_bits("dresidual", told.dresidual + 0, g.astype(dtype) + 0)
+    _, again = bn.batch_norm_train(x.astype(lanes), weight, bias, **options)
+    want_back = bn.batch_norm_backward(g, x.astype(lanes), again, num_threads=1)
+    top = max(1e-30, float(np.abs(g).max(initial=0)) * float(np.abs(again.scale).max(initial=0)))
+    rounding = {2: 2.0**-7, 4: 2e-6, 8: 1e-12}[dtype.itemsize]
+    within("dx", told.dx.astype(lanes), want_back.dx, 4 * rounding * top)
+    sums = np.abs(g).sum() + 1e-30
+    within("dbias", told.dbias, want_back.dbias.astype(told.dbias.dtype), 1e-6 * sums)
+    if given is not None and not (isinstance(given, tuple) and given[0] == "prelu"):
+        signs = bn.batch_norm_backward(dy, x, saved, num_threads=p.num_threads)
+        if dtype == lanes:  # what rounds to 0 in a half has a sign before
+            assert_same_bits("dx", signs.dx, told.dx)
+
+
 def on_its_isa(check: Any, p: Problem) -> None:
     _core._set_isa(p.isa)
     try:
@@ -268,6 +307,12 @@ def test_statistics(p: Problem) -> None:
     on_its_isa(check_statistics, p)
 
 
+@examples(EXAMPLES)
+@given(problems())
+def test_fused(p: Problem) -> None:
+    on_its_isa(check_fused, p)
+
+
 @pytest.mark.campaign
 @examples(CAMPAIGN)
 @given(problems())
@@ -287,3 +332,10 @@ def test_campaign_given_statistics(p: Problem) -> None:
 @given(problems())
 def test_campaign_statistics(p: Problem) -> None:
     on_its_isa(check_statistics, p)
+
+
+@pytest.mark.campaign
+@examples(CAMPAIGN)
+@given(problems())
+def test_campaign_fused(p: Problem) -> None:
+    on_its_isa(check_fused, p)

@@ -37,8 +37,8 @@ except ImportError as error:
 __all__ = ["apply", "batch_norm_inference", "batch_norm_train"]
 
 
-def batch_norm_train(x: Any, weight: Any = None, bias: Any = None, **options: Any) -> Any:
-    """Normalize each channel by the statistics of this batch; differentiable in x, weight and bias.
+def batch_norm_train(x: Any, weight: Any = None, bias: Any = None, *, residual: Any = None, **options: Any) -> Any:
+    """Normalize each channel by the statistics of this batch; differentiable in x, weight, bias and residual.
 
     Parameters
     ----------
@@ -46,8 +46,11 @@ def batch_norm_train(x: Any, weight: Any = None, bias: Any = None, **options: An
         Batch, with C channels along ``axis``.
     weight, bias : array_like, float32 or float64, shape (C,), optional
         Scale and shift.
+    residual : array_like, shape of x, optional
+        Added before the activation.
     **options
-        Those of `batchnorm.batch_norm_train`, but for ``out``. Running statistics are changed in place; no gradient
+        Those of `batchnorm.batch_norm_train`, but for ``out``; an activation "prelu" is refused, because autograd does
+        not see its slopes. Running statistics are changed in place; no gradient
         flows through them.
 
     Returns
@@ -71,14 +74,23 @@ def batch_norm_train(x: Any, weight: Any = None, bias: Any = None, **options: An
     >>> batch_norm_train(np.array([[1.0], [3.0]]), eps=0.0).tolist()
     [[-1.0], [1.0]]
     """
-    _refuse_out(options)
-    return _train(x, weight, bias, _Saved(), partial(_functions.batch_norm_train, **options))
+    _refuse(options)
+    if residual is not None:
+        options["keep_sign"] = True
+    return _train(x, weight, bias, residual, _Saved(), partial(_functions.batch_norm_train, **options))
 
 
 def batch_norm_inference(
-    x: Any, running_mean: Any, running_var: Any, weight: Any = None, bias: Any = None, **options: Any
+    x: Any,
+    running_mean: Any,
+    running_var: Any,
+    weight: Any = None,
+    bias: Any = None,
+    *,
+    residual: Any = None,
+    **options: Any,
 ) -> Any:
-    """Normalize each channel by given statistics; differentiable in all of them.
+    """Normalize each channel by given statistics; differentiable in all arrays.
 
     Parameters
     ----------
@@ -88,8 +100,10 @@ def batch_norm_inference(
         Mean and variance.
     weight, bias : array_like, float32 or float64, shape (C,), optional
         Scale and shift.
+    residual : array_like, shape of x, optional
+        Added before the activation.
     **options
-        Those of `batchnorm.batch_norm_inference`, but for ``out``.
+        Those of `batchnorm.batch_norm_inference`, but for ``out``; an activation "prelu" is refused.
 
     Returns
     -------
@@ -112,11 +126,11 @@ def batch_norm_inference(
     >>> batch_norm_inference(np.array([[1.0], [5.0]]), np.array([1.0]), np.array([4.0]), eps=0.0).tolist()
     [[0.0], [2.0]]
     """
-    _refuse_out(options)
-    return _inference(x, running_mean, running_var, weight, bias, options)
+    _refuse(options)
+    return _inference(x, running_mean, running_var, weight, bias, residual, options)
 
 
-def apply(layer: BatchNorm, x: Any, weight: Any = None, bias: Any = None) -> Any:
+def apply(layer: BatchNorm, x: Any, weight: Any = None, bias: Any = None, *, residual: Any = None) -> Any:
     """Run a layer on a batch, in its mode, with parameters that are differentiated.
 
     Parameters
@@ -127,6 +141,8 @@ def apply(layer: BatchNorm, x: Any, weight: Any = None, bias: Any = None) -> Any
         Batch, with C channels along the layer's axis.
     weight, bias : array_like, shape (C,), optional
         Parameters in place of the layer's own, which are used, as constants, where these are omitted.
+    residual : array_like, shape of x, optional
+        Added before the layer's activation.
 
     Returns
     -------
@@ -155,10 +171,12 @@ def apply(layer: BatchNorm, x: Any, weight: Any = None, bias: Any = None) -> Any
         raise TypeError(f"layer: expected a BatchNorm, got {type(layer).__name__}")
     weight = layer.weight if weight is None else weight
     bias = layer.bias if bias is None else bias
+    activation: dict[str, Any] = {"activation": layer.activation}
+    _refuse(activation)
     if layer.training or layer.running_mean is None:
-        return _train(x, weight, bias, _Saved(), layer._normalize_batch)
-    options = {"eps": layer.eps, "axis": layer.axis, "num_threads": layer.num_threads}
-    return _inference(x, layer.running_mean, layer.running_var, weight, bias, options)
+        return _train(x, weight, bias, residual, _Saved(), partial(layer._normalize_batch, **activation))
+    options = {"eps": layer.eps, "axis": layer.axis, "num_threads": layer.num_threads, **activation}
+    return _inference(x, layer.running_mean, layer.running_var, weight, bias, residual, options)
 
 
 class _Saved:
@@ -167,21 +185,31 @@ class _Saved:
     statistics: SavedStatistics
 
 
-def _refuse_out(options: dict[str, Any]) -> None:
+def _refuse(options: dict[str, Any]) -> None:
     if "out" in options:
         raise TypeError("out: expected to be left out, because autograd keeps every result")
+    activation = options.get("activation")
+    if isinstance(activation, tuple) and activation[:1] == ("prelu",):
+        raise TypeError("activation: expected no 'prelu', because autograd does not see its slopes; use numpy.where")
 
 
 # Arguments after the arrays are plain objects, which autograd passes on as they are.
 @primitive
-def _train(x: Any, weight: Any, bias: Any, saved: _Saved, forward: Callable[..., tuple[Any, SavedStatistics]]) -> Any:
-    y, saved.statistics = forward(x, weight, bias)
+def _train(
+    x: Any,
+    weight: Any,
+    bias: Any,
+    residual: Any,
+    saved: _Saved,
+    forward: Callable[..., tuple[Any, SavedStatistics]],
+) -> Any:
+    y, saved.statistics = forward(x, weight, bias, residual=residual)
     return y
 
 
 @primitive
-def _inference(x: Any, mean: Any, var: Any, weight: Any, bias: Any, options: dict[str, Any]) -> Any:
-    return _functions.batch_norm_inference(x, mean, var, weight, bias, **options)
+def _inference(x: Any, mean: Any, var: Any, weight: Any, bias: Any, residual: Any, options: dict[str, Any]) -> Any:
+    return _functions.batch_norm_inference(x, mean, var, weight, bias, residual=residual, **options)
 
 
 def _in_dtypes_of(arguments: tuple[Any, ...], gradients: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -192,23 +220,26 @@ def _in_dtypes_of(arguments: tuple[Any, ...], gradients: tuple[Any, ...]) -> tup
 # Primitives without a derivative: autograd says so to whoever asks for a second one. dy may have been promoted by what
 # follows y.
 @primitive
-def _train_backward(dy: Any, x: Any, weight: Any, bias: Any, saved: SavedStatistics) -> tuple[Any, ...]:
+def _train_backward(dy: Any, x: Any, weight: Any, bias: Any, residual: Any, saved: SavedStatistics) -> tuple[Any, ...]:
     g = _functions.batch_norm_backward(np.asarray(dy, np.asarray(x).dtype), x, saved, weight)
-    return _in_dtypes_of((x, weight, bias), (g.dx, g.dweight, g.dbias))
+    return _in_dtypes_of((x, weight, bias, residual), (g.dx, g.dweight, g.dbias, g.dresidual))
 
 
 @primitive
-def _inference_backward(dy: Any, x: Any, mean: Any, var: Any, weight: Any, bias: Any, options: Any) -> tuple[Any, ...]:
+def _inference_backward(
+    dy: Any, x: Any, mean: Any, var: Any, weight: Any, bias: Any, residual: Any, options: Any
+) -> tuple[Any, ...]:
     dy = np.asarray(dy, np.asarray(x).dtype)
-    g = _functions.batch_norm_inference_backward(dy, x, mean, var, weight, bias, **options)
-    return _in_dtypes_of((x, mean, var, weight, bias), (g.dx, g.dmean, g.dvar, g.dweight, g.dbias))
+    g = _functions.batch_norm_inference_backward(dy, x, mean, var, weight, bias, residual=residual, **options)
+    gradients = (g.dx, g.dmean, g.dvar, g.dweight, g.dbias, g.dresidual)
+    return _in_dtypes_of((x, mean, var, weight, bias, residual), gradients)
 
 
 def _train_vjp(argnums: Sequence[int], y: Any, args: tuple[Any, ...], _: Any) -> Callable[[Any], Any]:
-    x, weight, bias, saved, _forward = args
+    *arrays, saved, _forward = args
 
     def pull_back(dy: Any) -> list[Any]:
-        gradients = _train_backward(dy, x, weight, bias, saved.statistics)
+        gradients = _train_backward(dy, *arrays, saved.statistics)
         return [gradients[n] for n in argnums]
 
     return pull_back
