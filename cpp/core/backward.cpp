@@ -222,7 +222,7 @@ struct GradientJob {
     const GradientTiles<E> tiles = in.Read(kernels, p, kGate, statistics_are_functions_of_x, block, scratch);
     const GateParameters<T> gate_parameters = in.GateOf(p, kGate, block);
     const auto write_dresidual = [&] {
-      dresidual->Write(block, scratch, Scratch::kResidual, [&](Tile<E> g, bool direct) {
+      dresidual->Write(block, scratch, Scratch::kSecondOut, [&](Tile<E> g, bool direct) {
         kernels.gated[gate][direct ? s : 0](tiles, p.At(kOne, block), gate_parameters, p.RowsOf(block), g);
       });
     };
@@ -263,9 +263,8 @@ void Backward(const ArrayView& dy, const ArrayView* x, const ArrayView& dx, std:
   if (layout.ValuesPerChannel() == 0) SetZero(layout.channels, out, epilogue.dslope);
   if (layout.Values() == 0) return;
   const KernelTable& table = ActiveKernels();
-  const bool plain = !epilogue.slope && !epilogue.dresidual;  // WalkKernels
   const auto affine = [&](std::size_t c) { return form.affine(c); };
-  VisitElement(KernelDType(plain, {like.dtype, dy.dtype, dx.dtype}), [&](auto zero) {
+  VisitElement(KernelDType({like.dtype, dy.dtype, dx.dtype}), [&](auto zero) {
     using E = decltype(zero);
     using In = Inputs<E, decltype(affine)>;
     const In in(dy, x, epilogue, affine, layout, table);

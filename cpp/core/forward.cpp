@@ -18,16 +18,13 @@ std::int64_t CountOf(const ArrayView& x, std::size_t axis) {
 
 namespace {
 
-// What fuses needs kernels that half precisions don't have.
-bool Plain(const Epilogue& epilogue) { return !epilogue.slope && !epilogue.residual; }
-
 template <class AffineAt>
 void MapAffine(const ArrayView& in, const ArrayView& out, std::size_t axis, const Epilogue& epilogue, int threads,
                AffineAt affine) {
   const Layout layout = LayoutOf(in, axis, Purpose::kMap);
   if (layout.Values() == 0) return;
   const KernelTable& table = ActiveKernels();
-  VisitElement(KernelDType(Plain(epilogue), {in.dtype, out.dtype}), [&](auto zero) {
+  VisitElement(KernelDType({in.dtype, out.dtype}), [&](auto zero) {
     using E = decltype(zero);
     const Operand<E> source(in, layout, table), target(out, layout, table);
     const EpilogueOperands<E> after(epilogue, layout, table);
@@ -49,7 +46,7 @@ void ChannelStatistics(const ArrayView& x, std::size_t axis, int threads, double
   }
   if (layout.Values() == 0) return;
   const KernelTable& table = ActiveKernels();
-  VisitElement(KernelDType(true, {x.dtype}), [&](auto zero) {
+  VisitElement(KernelDType({x.dtype}), [&](auto zero) {
     using E = decltype(zero);
     const Operand<E> source(x, layout, table);
     const Plan plan(layout, source, Purpose::kSums);
@@ -84,7 +81,7 @@ void TrainForward(const ArrayView& x, const ArrayView& y, std::size_t axis, cons
   const auto affine_at = [&](std::size_t c) {
     return ChannelAffine{mean[c], affine.weight.GetOr(c, 1) * rstd[c], affine.bias.GetOr(c, 0)};
   };
-  VisitElement(KernelDType(Plain(epilogue), {x.dtype, y.dtype}), [&](auto zero) {
+  VisitElement(KernelDType({x.dtype, y.dtype}), [&](auto zero) {
     using E = decltype(zero);
     const Operand<E> source(x, layout, table), target(y, layout, table);
     const EpilogueOperands<E> after(epilogue, layout, table);

@@ -23,6 +23,7 @@ constexpr std::size_t kMostChunks = 128;                    // what they leave i
 constexpr std::size_t kGroupElements = 16384;               // small channels are taken together
 constexpr std::size_t kCachedBytes = std::size_t{1} << 20;  // of one array in the L2 of a core, beside another
 constexpr std::size_t kMapCachedBytes = std::size_t{8} << 20;  // of one array in a shared cache, beside an output
+constexpr std::size_t kKeptBytes = std::size_t{4} << 20;       // of one array's gathered tiles, for a thread
 constexpr std::size_t kStretch = 8192;                         // 32 KB: partial lines at its ends don't show
 constexpr std::size_t kLeastGroups = 32;                       // of channels: eight threads go group by group
 constexpr std::size_t kPartialBytes = 24;                      // of one channel in one chunk
@@ -97,6 +98,7 @@ Plan::Plan(const Layout& layout, const Operand<E>& x, Purpose purpose)
   source_ = source_of(values * channels_ * x.ItemSize(), kCachedBytes);
   map_source_ = source_of(values * channels_ * x.ItemSize(), kMapCachedBytes);
   group_source_ = source_of(values * group_channels_ * x.ItemSize(), kCachedBytes);
+  keeps_ = map_rows_ == PlanarRows::kRuns && values * group_channels_ * sizeof(Lane<E>) <= kKeptBytes;
   chunk_units_ = units / chunks_;
   longer_chunks_ = units % chunks_;
 }

@@ -22,6 +22,7 @@ struct Sweep {
   Order order;
   PlanarRows rows;
   std::size_t next_channels = 0;  // Source::kNext: how many channels further the values lie that are asked for
+  bool keeps = false;             // Note [Kept tiles]
 };
 
 class Plan {
@@ -48,10 +49,12 @@ class Plan {
   Sweep First() const { return {source_, Order::kForward, PlanarRows::kRuns}; }
   Sweep Once() const { return {map_source_, Order::kForward, map_rows_}; }
   Sweep Again() const { return {map_source_, Order::kBackward, map_rows_}; }
+  // The sweep that sums a group right before it is mapped.
+  Sweep GroupFirst() const { return {source_, Order::kForward, PlanarRows::kRuns, 0, keeps_}; }
   // `on` groups further is the one that this thread takes next; 0 if none.
   Sweep GroupAgain(std::size_t on) const {
     const bool ask = on > 0 && source_ == Source::kMemory;
-    return {ask ? Source::kNext : group_source_, Order::kBackward, map_rows_, ask ? on * group_channels_ : 0};
+    return {ask ? Source::kNext : group_source_, Order::kBackward, map_rows_, ask ? on * group_channels_ : 0, keeps_};
   }
 
   // Calls body(block) for the blocks of a chunk, in the sweep's order of position.
@@ -81,6 +84,7 @@ class Plan {
   std::size_t chunks_, chunk_units_, longer_chunks_;  // the first longer_chunks_ have one unit more
   Source source_, map_source_, group_source_;
   PlanarRows map_rows_ = PlanarRows::kRuns;
+  bool keeps_;
 };
 
 template <class Body>
@@ -104,21 +108,27 @@ void Plan::ForEachBlock(std::size_t group, std::size_t chunk, const Sweep& sweep
 template <class Body>
 void Plan::EmitBlock(std::size_t group, std::size_t first, std::size_t end, const Sweep& sweep, Body body) const {
   const std::size_t channel = FirstChannel(group), channels = Channels(group), n = end - first;
+  const auto emit = [&](std::size_t position, std::size_t positions, std::size_t c, std::size_t of, std::size_t rows,
+                        std::size_t cols) {
+    Block block{position, positions, c, of, rows, cols, sweep.source, sweep.next_channels};
+    if (sweep.keeps) {
+      const std::size_t place = walk_ == Walk::kPlanar ? (c - channel) * positions_ + position : position * of * inner_;
+      block.keeping = {group + 1, sweep.order == Order::kBackward, place, positions_ * channels * inner_};
+    }
+    body(block);
+  };
   if (walk_ == Walk::kPlanar) {
     const std::size_t cols = std::min(n, run_);
     if (sweep.rows == PlanarRows::kChannels && channels > 1) {
-      for (std::size_t p = first; p < end; p += cols)
-        body(Block{p, cols, channel, channels, channels, cols, sweep.source, sweep.next_channels});
+      for (std::size_t p = first; p < end; p += cols) emit(p, cols, channel, channels, channels, cols);
       return;
     }
-    for (std::size_t c = channel; c < channel + channels; ++c)
-      body(Block{first, n, c, 1, n / cols, cols, sweep.source, sweep.next_channels});
+    for (std::size_t c = channel; c < channel + channels; ++c) emit(first, n, c, 1, n / cols, cols);
     return;
   }
   const std::size_t cols = channels * inner_, rows = n / repeat_, rest = n % repeat_;
-  if (rows > 0)
-    body(Block{first, n - rest, channel, channels, rows, repeat_ * cols, sweep.source, sweep.next_channels});
-  if (rest > 0) body(Block{end - rest, rest, channel, channels, 1, rest * cols, sweep.source, sweep.next_channels});
+  if (rows > 0) emit(first, n - rest, channel, channels, rows, repeat_ * cols);
+  if (rest > 0) emit(end - rest, rest, channel, channels, 1, rest * cols);
 }
 
 template <class Body>

@@ -10,12 +10,15 @@ namespace batchnorm {
 // Memory that one worker reuses from task to task. Slots are independent; a slot's content is undefined when it is got.
 class Scratch {
  public:
-  enum Slot { kX, kDy, kY, kOut, kResidual, kSigns, kPivot, kColumns, kSums, kKept, kGroup, kSlots };
+  enum Slot { kX, kDy, kY, kOut, kResidual, kSecondOut, kPivot, kColumns, kSums, kKept, kGroup, kSlots };
 
   template <class T>
   T* Get(Slot slot, std::size_t count) {
     return static_cast<T*>(GetBytes(slot, count * sizeof(T)));
   }
+
+  // Whose values a slot keeps (Note [Kept tiles] in view.h); 0 if nobody's.
+  std::size_t& Keeps(Slot slot) { return keeps_[slot]; }
 
  private:
   struct Free {
@@ -47,6 +50,7 @@ class Scratch {
   std::unique_ptr<void, Free> far_[kSlots];
   void* found_[kSlots] = {};
   std::size_t bytes_[kSlots] = {};
+  std::size_t keeps_[kSlots] = {};
 };
 
 }  // namespace batchnorm

@@ -48,7 +48,8 @@ void RunSweeps(const Plan& plan, int threads, const Sums& sums, Finish finish, c
     ParallelFor(groups, threads, Order::kForward, [&](std::size_t g, Scratch& scratch) {
       Group<T> group = room.At(scratch.Get<std::byte>(Scratch::kGroup, room.bytes()), g);
       sums.Prepare(group, scratch);
-      for (std::size_t k = 0; kSums && k < chunks; ++k) sums(group, k, plan.First(), scratch);
+      for (std::size_t k = 0; kSums && k < chunks; ++k)
+        sums(group, k, kMap ? plan.GroupFirst() : plan.First(), scratch);
       finish(group);
       map.Prepare(group);
       const Sweep sweep = kSums ? plan.GroupAgain(g + 1 < groups ? 1 : 0) : plan.Once();

@@ -46,13 +46,13 @@ inline std::size_t ItemSize(DType dtype) {
 inline bool IsInteger(DType dtype) { return DType::kUInt8 <= dtype && dtype <= DType::kInt16; }
 inline DType LaneOfDType(DType dtype) { return dtype == DType::kFloat64 ? dtype : DType::kFloat32; }
 
-// The type of the kernels for arrays of these types: theirs, if it is one that kernels exist for, of everything or of
-// what is `plain` (WalkKernels); else that of their lanes, and arrays of another type are converted.
-inline DType KernelDType(bool plain, std::initializer_list<DType> arrays) {
+// The type of the kernels for arrays of these types: theirs, if it is one and kernels exist for it; else that of their
+// lanes, and arrays of another type are converted.
+inline DType KernelDType(std::initializer_list<DType> arrays) {
   const DType first = *arrays.begin();
   bool same = !IsInteger(first);
   for (const DType dtype : arrays) same = same && dtype == first;
-  return plain && same ? first : LaneOfDType(first);
+  return same ? first : LaneOfDType(first);
 }
 
 template <class E>

@@ -233,12 +233,17 @@ template <class E>
 Tile<const E> Operand<E>::Read(const Block& block, Scratch& scratch, Scratch::Slot slot) const {
   Tile<E> tile;
   if (!Direct(block, &tile)) {
-    tile = ScratchTile(block, scratch, slot);
-    E* to = tile.data;
-    ForEachRun(block, [&](const char* p, std::ptrdiff_t stride, std::size_t n) {
-      gather_(p, stride, ahead_, n, to);
-      to += n;
-    });
+    const Keeping& keeping = block.keeping;
+    tile = {nullptr, block.rows, block.cols, static_cast<std::ptrdiff_t>(block.cols)};
+    tile.data = scratch.Get<E>(slot, keeping.group > 0 ? keeping.total : block.rows * block.cols) + keeping.place;
+    if (!keeping.again || scratch.Keeps(slot) != keeping.group) {
+      E* to = tile.data;
+      ForEachRun(block, [&](const char* p, std::ptrdiff_t stride, std::size_t n) {
+        gather_(p, stride, ahead_, n, to);
+        to += n;
+      });
+      scratch.Keeps(slot) = keeping.again ? 0 : keeping.group;
+    }
   }
   return {tile.data, tile.rows, tile.cols, tile.stride, tile.source, tile.next};
 }

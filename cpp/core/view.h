@@ -42,6 +42,15 @@ enum class Purpose { kSums, kMap };
 
 Layout LayoutOf(const ArrayView& x, std::size_t channel_axis, Purpose purpose);
 
+// Note [Kept tiles]: where a group is summed and mapped by one thread, what was gathered or converted for the sums is
+// kept for the map. Strided and mixed arrays are then read from memory once, and converted once.
+struct Keeping {
+  std::size_t group = 0;  // counted from 1; 0 if nothing is kept
+  bool again = false;     // what is kept is to be used
+  std::size_t place = 0;  // of the block's first element among those of the group
+  std::size_t total = 0;  // elements of the group
+};
+
 // What a kernel is called on: `positions` positions from `first` on, of `channels` channels from `channel` on, shown to
 // it as rows x cols. Planar: one channel, rows * cols = positions, or several, one per row. Rows: cols covers whole
 // positions.
@@ -54,6 +63,7 @@ struct Block {
   std::size_t cols;
   Source source;              // of its elements, where a kernel reads them directly
   std::size_t next_channels;  // Source::kNext
+  Keeping keeping = {};
 };
 
 // An array as kernels of E read or write it. Another element type than E is converted tile by tile, in scratch memory.

@@ -119,8 +119,7 @@ constexpr std::size_t kStoreKinds = 2;
 enum class Precision { kNarrow, kWide };
 constexpr std::size_t kPrecisions = 2;
 
-// The kernels of one walk. They are leaves: inputs may equal the output, other overlap not. Null where a half precision
-// has none: what is fused then goes through its lanes' kernels.
+// The kernels of one walk. They are leaves: inputs may equal the output, other overlap not.
 template <class E>
 struct WalkKernels {
   using T = Lane<E>;

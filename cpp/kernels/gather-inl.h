@@ -96,12 +96,22 @@ BATCHNORM_INLINE std::size_t ToByte(std::uintptr_t bit, std::size_t n) {
 }
 
 template <class E>
+BATCHNORM_INLINE E SignAs(std::int32_t sign) {
+  return Converted<E>(static_cast<Lane<E>>(sign));
+}
+// NaN counts as positive.
+template <class E>
+BATCHNORM_INLINE bool IsPositive(E v) {
+  return !(Converted<Lane<E>>(v) <= 0);
+}
+
+template <class E>
 void GatherSigns(const char* from, std::ptrdiff_t stride, std::ptrdiff_t, std::size_t n, E* to) {
   std::uintptr_t bit = reinterpret_cast<std::uintptr_t>(from);
   std::size_t i = 0;
   const auto one_by_one = [&](std::size_t end) {
     for (; i < end; ++i, bit += static_cast<std::uintptr_t>(stride)) {
-      to[i] = static_cast<E>((*ByteOf(bit) >> bit % 8 & 1) * 2 - 1);
+      to[i] = SignAs<E>((*ByteOf(bit) >> bit % 8 & 1) * 2 - 1);
     }
   };
   if (stride == 1) {
@@ -110,7 +120,7 @@ void GatherSigns(const char* from, std::ptrdiff_t stride, std::ptrdiff_t, std::s
       const std::int32_t byte = *ByteOf(bit);
       std::int32_t signs[8];
       for (std::int32_t k = 0; k < 8; ++k) signs[k] = (byte >> k & 1) * 2 - 1;
-      for (std::size_t k = 0; k < 8; ++k) to[i + k] = static_cast<E>(signs[k]);
+      for (std::size_t k = 0; k < 8; ++k) to[i + k] = SignAs<E>(signs[k]);
     }
   }
   one_by_one(n);
@@ -123,14 +133,14 @@ void ScatterSigns(const E* from, std::size_t n, char* to, std::ptrdiff_t stride)
   std::size_t i = 0;
   const auto one_by_one = [&](std::size_t end) {
     for (; i < end; ++i, bit += static_cast<std::uintptr_t>(stride)) {
-      SetBits(ByteOf(bit), (from[i] <= 0 ? 0u : 1u) << bit % 8);
+      SetBits(ByteOf(bit), (IsPositive(from[i]) ? 1u : 0u) << bit % 8);
     }
   };
   if (stride == 1) {
     one_by_one(ToByte(bit, n));
     for (; i + 8 <= n; i += 8, bit += 8) {
       std::int32_t byte = 0;
-      for (std::int32_t k = 0; k < 8; ++k) byte |= (from[i + static_cast<std::size_t>(k)] <= 0 ? 0 : 1) << k;
+      for (std::int32_t k = 0; k < 8; ++k) byte |= (IsPositive(from[i + static_cast<std::size_t>(k)]) ? 1 : 0) << k;
       *ByteOf(bit) = static_cast<std::uint8_t>(byte);
     }
   }

@@ -25,26 +25,24 @@ constexpr WalkKernels<E> WalkTable() {
   k.gradient[0][1] = &Gradient<W, Gate::kOpen, kStream, E>;
   k.gated[0][0] = &Gated<W, Gate::kOpen, kPlain, E>;
   k.gated[0][1] = &Gated<W, Gate::kOpen, kStream, E>;
-  if constexpr (!kHalfPrecision<E>) {
-    k.gradient_sums[1][0] = &GradientSums<W, Gate::kOfX, E, T>;
-    k.gradient_sums[1][1] = &GradientSums<W, Gate::kOfX, E, double>;
-    k.gradient_sums[2][0] = &GradientSums<W, Gate::kOfY, E, T>;
-    k.gradient_sums[2][1] = &GradientSums<W, Gate::kOfY, E, double>;
-    k.slope_sums[1] = &SlopeSums<W, Gate::kOfX, E>;
-    k.slope_sums[2] = &SlopeSums<W, Gate::kOfY, E>;
-    k.affine[1][0] = &Affine<W, Fusion::kActivation, kPlain, E>;
-    k.affine[1][1] = &Affine<W, Fusion::kActivation, kStream, E>;
-    k.affine[2][0] = &Affine<W, Fusion::kResidual, kPlain, E>;
-    k.affine[2][1] = &Affine<W, Fusion::kResidual, kStream, E>;
-    k.gradient[1][0] = &Gradient<W, Gate::kOfX, kPlain, E>;
-    k.gradient[1][1] = &Gradient<W, Gate::kOfX, kStream, E>;
-    k.gradient[2][0] = &Gradient<W, Gate::kOfY, kPlain, E>;
-    k.gradient[2][1] = &Gradient<W, Gate::kOfY, kStream, E>;
-    k.gated[1][0] = &Gated<W, Gate::kOfX, kPlain, E>;
-    k.gated[1][1] = &Gated<W, Gate::kOfX, kStream, E>;
-    k.gated[2][0] = &Gated<W, Gate::kOfY, kPlain, E>;
-    k.gated[2][1] = &Gated<W, Gate::kOfY, kStream, E>;
-  }
+  k.gradient_sums[1][0] = &GradientSums<W, Gate::kOfX, E, T>;
+  k.gradient_sums[1][1] = &GradientSums<W, Gate::kOfX, E, double>;
+  k.gradient_sums[2][0] = &GradientSums<W, Gate::kOfY, E, T>;
+  k.gradient_sums[2][1] = &GradientSums<W, Gate::kOfY, E, double>;
+  k.slope_sums[1] = &SlopeSums<W, Gate::kOfX, E>;
+  k.slope_sums[2] = &SlopeSums<W, Gate::kOfY, E>;
+  k.affine[1][0] = &Affine<W, Fusion::kActivation, kPlain, E>;
+  k.affine[1][1] = &Affine<W, Fusion::kActivation, kStream, E>;
+  k.affine[2][0] = &Affine<W, Fusion::kResidual, kPlain, E>;
+  k.affine[2][1] = &Affine<W, Fusion::kResidual, kStream, E>;
+  k.gradient[1][0] = &Gradient<W, Gate::kOfX, kPlain, E>;
+  k.gradient[1][1] = &Gradient<W, Gate::kOfX, kStream, E>;
+  k.gradient[2][0] = &Gradient<W, Gate::kOfY, kPlain, E>;
+  k.gradient[2][1] = &Gradient<W, Gate::kOfY, kStream, E>;
+  k.gated[1][0] = &Gated<W, Gate::kOfX, kPlain, E>;
+  k.gated[1][1] = &Gated<W, Gate::kOfX, kStream, E>;
+  k.gated[2][0] = &Gated<W, Gate::kOfY, kPlain, E>;
+  k.gated[2][1] = &Gated<W, Gate::kOfY, kStream, E>;
   return k;
 }
 
@@ -57,16 +55,14 @@ constexpr Kernels<float> FloatTable() {
            &ScatterSigns}};
 }
 
-// A type that stands for itself alone, and for signs where its kernels fuse.
+// A type that stands for itself, and for signs.
 template <class E>
 constexpr Kernels<E> TypeTable(DType dtype) {
   Kernels<E> k = {{WalkTable<Walk::kPlanar, E>(), WalkTable<Walk::kRows, E>()}, {}, {}};
   k.gather[static_cast<std::size_t>(dtype)] = &Gather<E, E>;
   k.scatter[static_cast<std::size_t>(dtype)] = &Scatter<E, E>;
-  if constexpr (!kHalfPrecision<E>) {
-    k.gather[static_cast<std::size_t>(DType::kSign)] = &GatherSigns<E>;
-    k.scatter[static_cast<std::size_t>(DType::kSign)] = &ScatterSigns<E>;
-  }
+  k.gather[static_cast<std::size_t>(DType::kSign)] = &GatherSigns<E>;
+  k.scatter[static_cast<std::size_t>(DType::kSign)] = &ScatterSigns<E>;
   return k;
 }
 

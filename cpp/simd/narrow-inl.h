@@ -21,26 +21,36 @@ BATCHNORM_INLINE U16 Demote(F32 v, BFloat16) { return Narrow(ToBFloat16<F32, U32
 // NaNs as Store wants them.
 BATCHNORM_INLINE F32 ShortNaNs(F32 v) { return ShortNaN<F32, U32>(v); }
 
+// Not by way of a member: what is gathered may be off alignment.
+template <class E>
+BATCHNORM_INLINE const std::uint16_t* BitsOf(const E* p) {
+  return reinterpret_cast<const std::uint16_t*>(p);
+}
+template <class E>
+BATCHNORM_INLINE std::uint16_t* BitsOf(E* p) {
+  return reinterpret_cast<std::uint16_t*>(p);
+}
+
 template <class E>
 BATCHNORM_INLINE F32 LoadF32(const E* p, All) {
-  return Promote(LoadBits(&p->bits, All{}), E{});
+  return Promote(LoadBits(BitsOf(p), All{}), E{});
 }
 // Lanes beyond the count take `fill`; their memory isn't touched.
 template <class E>
 BATCHNORM_INLINE F32 LoadF32(const E* p, First lanes, F32 fill) {
-  return Select(lanes, Promote(LoadBits(&p->bits, lanes), E{}), fill);
+  return Select(lanes, Promote(LoadBits(BitsOf(p), lanes), E{}), fill);
 }
 
 template <class Lanes>
 BATCHNORM_INLINE void Store(F32 v, Float16* p, Lanes lanes) {
-  StoreBits(Demote(v, Float16{}), &p->bits, lanes);
+  StoreBits(Demote(v, Float16{}), BitsOf(p), lanes);
 }
 template <class Lanes>
 BATCHNORM_INLINE void Store(F32 v, BFloat16* p, Lanes lanes) {
-  StoreBits(Demote(v, BFloat16{}), &p->bits, lanes);
+  StoreBits(Demote(v, BFloat16{}), BitsOf(p), lanes);
 }
-BATCHNORM_INLINE void Stream(F32 v, Float16* p) { StreamBits(Demote(v, Float16{}), &p->bits); }
-BATCHNORM_INLINE void Stream(F32 v, BFloat16* p) { StreamBits(Demote(v, BFloat16{}), &p->bits); }
+BATCHNORM_INLINE void Stream(F32 v, Float16* p) { StreamBits(Demote(v, Float16{}), BitsOf(p)); }
+BATCHNORM_INLINE void Stream(F32 v, BFloat16* p) { StreamBits(Demote(v, BFloat16{}), BitsOf(p)); }
 
 }  // namespace
 }  // namespace batchnorm::BATCHNORM_ISA
