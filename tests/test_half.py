@@ -179,6 +179,30 @@ def test_types_mix_through_out_and_dy(isa: str) -> None:
         assert y.dtype == np.float32
 
 
+def test_every_array_may_be_of_its_own_type(isa: str) -> None:
+    """One that differs from the others is converted, whichever it is."""
+    rng = np.random.default_rng(0)
+    kinds = [np.dtype(np.float32), *HALVES]
+    x, r, dy = rng.normal(size=(3, 5, 7, 11)).astype(np.float32)
+    mean, var = given_statistics(7, np.float32)
+    given = ("leaky_relu", 0.25)
+    want_y = bn.batch_norm_train(x, activation=given, residual=r)[0]
+    for odd, base in [(a, b) for a in kinds for b in kinds if a != b]:
+        for which in range(6):
+            types = [odd if i == which else base for i in range(6)]
+            x_, r_, dy_ = x.astype(types[0]), r.astype(types[1]), dy.astype(types[2])
+            y, saved = bn.batch_norm_train(x_, activation=given, residual=r_, out=np.empty(x.shape, types[3]))
+            within("y", y.astype(float), want_y.astype(float), 0.1)
+            outs: Any = {"out": np.empty(x.shape, types[4]), "residual_out": np.empty(x.shape, types[5])}
+            g = bn.batch_norm_backward(dy_, x_, saved, y=y, **outs)
+            scaled = np.where(y.astype(float) <= 0, 0.25, 1) * dy_.astype(float)
+            within("dresidual", g.dresidual.astype(float), scaled, 0.02 * np.abs(scaled))
+            frozen = bn.batch_norm_inference_backward(dy_, x_, mean, var, activation=given, residual=r_, **outs)
+            assert frozen.dx.dtype == types[4]
+            assert frozen.dresidual.dtype == types[5]
+            assert np.isfinite(frozen.dx.astype(float)).all()
+
+
 @pytest.mark.parametrize("axis", [1, -1])
 def test_threads_change_no_bit(isa: str, half: Any, axis: int) -> None:
     rng = np.random.default_rng(0)

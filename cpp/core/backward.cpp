@@ -264,7 +264,7 @@ void Backward(const ArrayView& dy, const ArrayView* x, const ArrayView& dx, std:
   if (layout.Values() == 0) return;
   const KernelTable& table = ActiveKernels();
   const auto affine = [&](std::size_t c) { return form.affine(c); };
-  VisitElement(KernelDType({like.dtype, dy.dtype, dx.dtype}), [&](auto zero) {
+  VisitElement(KernelDType({&like, &dy, &dx, epilogue.y, epilogue.residual, epilogue.dresidual}), [&](auto zero) {
     using E = decltype(zero);
     using In = Inputs<E, decltype(affine)>;
     const In in(dy, x, epilogue, affine, layout, table);

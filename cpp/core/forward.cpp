@@ -24,7 +24,7 @@ void MapAffine(const ArrayView& in, const ArrayView& out, std::size_t axis, cons
   const Layout layout = LayoutOf(in, axis, Purpose::kMap);
   if (layout.Values() == 0) return;
   const KernelTable& table = ActiveKernels();
-  VisitElement(KernelDType({in.dtype, out.dtype}), [&](auto zero) {
+  VisitElement(KernelDType({&in, &out, epilogue.residual}), [&](auto zero) {
     using E = decltype(zero);
     const Operand<E> source(in, layout, table), target(out, layout, table);
     const EpilogueOperands<E> after(epilogue, layout, table);
@@ -46,7 +46,7 @@ void ChannelStatistics(const ArrayView& x, std::size_t axis, int threads, double
   }
   if (layout.Values() == 0) return;
   const KernelTable& table = ActiveKernels();
-  VisitElement(KernelDType({x.dtype}), [&](auto zero) {
+  VisitElement(KernelDType({&x}), [&](auto zero) {
     using E = decltype(zero);
     const Operand<E> source(x, layout, table);
     const Plan plan(layout, source, Purpose::kSums);
@@ -81,7 +81,7 @@ void TrainForward(const ArrayView& x, const ArrayView& y, std::size_t axis, cons
   const auto affine_at = [&](std::size_t c) {
     return ChannelAffine{mean[c], affine.weight.GetOr(c, 1) * rstd[c], affine.bias.GetOr(c, 0)};
   };
-  VisitElement(KernelDType({x.dtype, y.dtype}), [&](auto zero) {
+  VisitElement(KernelDType({&x, &y, epilogue.residual}), [&](auto zero) {
     using E = decltype(zero);
     const Operand<E> source(x, layout, table), target(y, layout, table);
     const EpilogueOperands<E> after(epilogue, layout, table);

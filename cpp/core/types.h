@@ -46,15 +46,6 @@ inline std::size_t ItemSize(DType dtype) {
 inline bool IsInteger(DType dtype) { return DType::kUInt8 <= dtype && dtype <= DType::kInt16; }
 inline DType LaneOfDType(DType dtype) { return dtype == DType::kFloat64 ? dtype : DType::kFloat32; }
 
-// The type of the kernels for arrays of these types: theirs, if it is one and kernels exist for it; else that of their
-// lanes, and arrays of another type are converted.
-inline DType KernelDType(std::initializer_list<DType> arrays) {
-  const DType first = *arrays.begin();
-  bool same = !IsInteger(first);
-  for (const DType dtype : arrays) same = same && dtype == first;
-  return same ? first : LaneOfDType(first);
-}
-
 template <class E>
 constexpr DType kDTypeOf = DType::kFloat32;
 template <>
@@ -77,6 +68,15 @@ struct ArrayView {
   const std::ptrdiff_t* extents = nullptr;
   const std::ptrdiff_t* strides = nullptr;
 };
+
+// The type of the kernels for a call's arrays, null where absent: theirs, if it is one and kernels exist for it; else
+// that of their lanes, and arrays of another type are converted. Signs go with any.
+inline DType KernelDType(std::initializer_list<const ArrayView*> arrays) {
+  const DType first = (*arrays.begin())->dtype;
+  bool same = !IsInteger(first);
+  for (const ArrayView* a : arrays) same = same && (!a || a->dtype == first || a->dtype == DType::kSign);
+  return same ? first : LaneOfDType(first);
+}
 
 // One value per channel, float32 or float64, any stride (0 for one value that all share), any alignment; absent where
 // data is null. Read and written as float64: parameters are small, so their type costs nothing.
