@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 import batchnorm as bn
 from batchnorm import _core
+from building import build_kernel_test
 from layers import trained_layer
 from layouts import CASES, DENSE_CASES, FEW_CASES, WRITEABLE_CASES, Case
 
@@ -45,6 +47,14 @@ def writeable_case(request: pytest.FixtureRequest) -> Case:
 @pytest.fixture(params=list(FEW_CASES.values()), ids=list(FEW_CASES))
 def few_case(request: pytest.FixtureRequest) -> Case:
     return request.param  # type: ignore[no-any-return]
+
+
+@pytest.fixture(scope="session")
+def kernel_build(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the kernels' test program and its objects are."""
+    folder = tmp_path_factory.mktemp("kernels")
+    build_kernel_test(folder)
+    return folder
 
 
 @pytest.fixture

@@ -7,15 +7,11 @@ from pathlib import Path
 import pytest
 
 from batchnorm import _core
-from test_objects import ROOT, missing_to_build, run
+from building import run
 
 pytestmark = pytest.mark.no_sanitizer  # a program of its own
 
 
-def test_every_kernel_on_every_tile(tmp_path: Path) -> None:
-    if missing := missing_to_build():
-        pytest.skip(f"to build the program there is no {', '.join(missing)}")
-    run("cmake", "-S", str(ROOT), "-B", str(tmp_path), "-DBATCHNORM_KERNEL_TEST=ON")
-    run("cmake", "--build", str(tmp_path), "--target", "kernel_test")
-    (program,) = (p for p in tmp_path.rglob("kernel_test") if p.is_file())
+def test_every_kernel_on_every_tile(kernel_build: Path) -> None:
+    (program,) = (p for p in kernel_build.rglob("kernel_test") if p.is_file())
     assert run(str(program)).split("\n")[:-1] == [f"{isa}: ok" for isa in _core._isas()]

@@ -8,41 +8,20 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+from building import run
+
 ISA_OBJECT = re.compile(r"batchnorm_kernels_(\w+)\.dir|(?:^|[/_.])(baseline|avx2|avx512|neon)\.(?:cpp\.)?o$")
 
 pytestmark = pytest.mark.no_sanitizer  # instrumented objects register themselves before main
 
 
-def missing_to_build() -> list[str]:
-    compiler = os.environ.get("CXX", "c++").split()[0]
-    programs = [name for name in ("cmake", compiler) if shutil.which(name) is None]
-    sources = [] if (ROOT / "CMakeLists.txt").is_file() else [str(ROOT / "CMakeLists.txt")]
-    return programs + sources
-
-
-def run(*command: str) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
-
-
-def build(folder: Path) -> None:
-    run("cmake", "-S", str(ROOT), "-B", str(folder), "-DBATCHNORM_KERNEL_TEST=ON")
-    targets = re.findall(r"\bbatchnorm_kernels_\w+", run("cmake", "--build", str(folder), "--target", "help"))
-    assert targets
-    for target in sorted(set(targets)):
-        run("cmake", "--build", str(folder), "--target", target)
-
-
 @pytest.fixture(scope="module")
-def objects(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Path]]:
+def objects(request: pytest.FixtureRequest) -> dict[str, list[Path]]:
     """The object files of each instruction set."""
     if not sys.platform.startswith("linux"):
         pytest.skip("reads ELF object files")
@@ -50,12 +29,7 @@ def objects(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Path]]:
         if shutil.which(program) is None:
             pytest.skip(f"{program} is missing")
     given = os.environ.get("BATCHNORM_OBJECTS")
-    folder = Path(given) if given else tmp_path_factory.mktemp("objects")
-    if not given:
-        missing = missing_to_build()
-        if missing:
-            pytest.skip(f"BATCHNORM_OBJECTS is not set, and to build the objects there is no {', '.join(missing)}")
-        build(folder)
+    folder = Path(given) if given else request.getfixturevalue("kernel_build")
     found: dict[str, list[Path]] = {}
     for path in sorted(folder.rglob("*.o")):
         match = ISA_OBJECT.search(path.as_posix())
