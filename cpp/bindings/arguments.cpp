@@ -78,23 +78,6 @@ void ClearConversionError() {
   PyErr_Clear();
 }
 
-// What float() takes, except strings, bools, arrays and complex numbers. An int beyond every float is infinite.
-double Real(py::handle object, const char* name) {
-  PyObject* o = object.ptr();
-  if (PyFloat_CheckExact(o)) return PyFloat_AS_DOUBLE(o);
-  const bool complex = PyComplex_Check(o) || TypeOf(object).rfind("numpy.c", 0) == 0;
-  const bool number = PyLong_Check(o) || PyFloat_Check(o) || (PyNumber_Check(o) && !complex && !IsArray(object));
-  if (!number || IsBool(object)) FailType(name, "a number", TypeOf(object));
-  const double value = PyFloat_AsDouble(o);
-  if (value == -1 && PyErr_Occurred()) {
-    const bool too_large = PyErr_ExceptionMatches(PyExc_OverflowError) != 0;
-    ClearConversionError();
-    if (!too_large) FailType(name, "a number", TypeOf(object));
-    return std::numeric_limits<double>::infinity();
-  }
-  return value;
-}
-
 // An int, or what stands for one; clipped where it doesn't fit.
 py::ssize_t Integer(py::handle object, const char* name, const char* expected) {
   if (!PyIndex_Check(object.ptr()) || IsBool(object) || IsArray(object)) FailType(name, expected, TypeOf(object));
@@ -226,6 +209,23 @@ void RequireLike(const py::array& array, const char* name, const py::array& x, c
   }
 }
 
+// What float() takes, except strings, bools, arrays and complex numbers. An int beyond every float is infinite.
+double Real(py::handle object, const char* name) {
+  PyObject* o = object.ptr();
+  if (PyFloat_CheckExact(o)) return PyFloat_AS_DOUBLE(o);
+  const bool complex = PyComplex_Check(o) || TypeOf(object).rfind("numpy.c", 0) == 0;
+  const bool number = PyLong_Check(o) || PyFloat_Check(o) || (PyNumber_Check(o) && !complex && !IsArray(object));
+  if (!number || IsBool(object)) FailType(name, "a number", TypeOf(object));
+  const double value = PyFloat_AsDouble(o);
+  if (value == -1 && PyErr_Occurred()) {
+    const bool too_large = PyErr_ExceptionMatches(PyExc_OverflowError) != 0;
+    ClearConversionError();
+    if (!too_large) FailType(name, "a number", TypeOf(object));
+    return std::numeric_limits<double>::infinity();
+  }
+  return value;
+}
+
 py::ssize_t Axis(py::handle axis) { return Integer(axis, "axis", "an int"); }
 
 std::size_t ChannelAxis(py::handle object, const py::array& x, py::ssize_t* given) {
@@ -276,6 +276,44 @@ GivenStatistics::GivenStatistics(py::handle mean_object, const char* mean_name, 
     const double v = var.vector().Get(c);
     if (v < 0) FailValue(var_name, "no negative variance", Repr(py::float_(v)) + " in channel " + std::to_string(c));
   }
+}
+
+SharedArgument::SharedArgument(py::handle object, const char* name, Kind kind, const py::array& x, std::size_t axis) {
+  if (object.is_none()) return;
+  py::array array = AsArray(object, name);
+  if (kind == Kind::kWeights) {
+    RequireDType(array, name, Accepted::kParameters);
+  } else if (array.dtype().num() != py::detail::npy_api::NPY_BOOL_) {
+    FailType(name, "bool", NameOf(array.dtype()));
+  }
+  const py::ssize_t ndim = x.ndim(), missing = ndim - 1 - array.ndim();
+  const auto without_channels = [&](py::ssize_t i) { return i < static_cast<py::ssize_t>(axis) ? i : i + 1; };
+  bool fits = missing >= 0;
+  strides_.assign(static_cast<std::size_t>(ndim), 0);
+  for (py::ssize_t i = 0; fits && i < array.ndim(); ++i) {
+    const py::ssize_t of_x = without_channels(i + missing);
+    if (array.shape(i) == 1) continue;
+    fits = array.shape(i) == x.shape(of_x);
+    strides_[static_cast<std::size_t>(of_x)] = array.strides(i);
+  }
+  if (!fits) {
+    py::list shape;
+    for (py::ssize_t i = 0; i < ndim - 1; ++i) shape.append(x.shape(without_channels(i)));
+    FailValue(name, "an array that broadcasts to x's shape without its channels, " + Repr(py::tuple(shape)),
+              ShapeOf(array));
+  }
+  view_ = ViewOf(x);
+  view_.data = const_cast<void*>(array.data());
+  view_.dtype = kind == Kind::kMask ? DType::kBool : DTypeOf(array.dtype());
+  view_.strides = strides_.data();
+  array_ = std::move(array);
+}
+
+py::object SharedArgument::Saved() const {
+  if (!array_) return py::none();
+  py::object copy = array_.attr("copy")();
+  copy.attr("setflags")(py::arg("write") = false);
+  return copy;
 }
 
 BesideArgument::BesideArgument(py::handle object, const char* name, const py::array& x) {
@@ -399,6 +437,17 @@ int Threads(py::handle num_threads) {
   if (n < 1) FailValue("num_threads", kExpected, Repr(num_threads));
   if (n > std::numeric_limits<int>::max()) FailValue("num_threads", "at most 2**31 - 1 threads", Repr(num_threads));
   return static_cast<int>(n);
+}
+
+Workers WorkersOf(py::handle num_threads, py::handle flush_subnormals) {
+  return {Threads(num_threads), Flag(flush_subnormals, "flush_subnormals")};
+}
+
+std::size_t PositiveInt(py::handle object, const char* name) {
+  constexpr const char* kExpected = "a positive int";
+  const py::ssize_t n = Integer(object, name, kExpected);
+  if (n < 1) FailValue(name, kExpected, Repr(object));
+  return static_cast<std::size_t>(n);
 }
 
 bool SameView(const py::array& a, const py::array& b) {

@@ -118,6 +118,26 @@ class SignArray {
   ArrayView view_;
 };
 
+// An array that all channels share, or none for None: a mask (bool) or weights (float32 or float64), broadcast to the
+// shape of x without its channel axis.
+class SharedArgument {
+ public:
+  enum class Kind { kMask, kWeights };
+
+  SharedArgument(py::handle object, const char* name, Kind kind, const py::array& x, std::size_t axis);
+  SharedArgument(const SharedArgument&) = delete;
+
+  const ArrayView* view() const { return array_ ? &view_ : nullptr; }
+  const py::array& array() const { return array_; }
+  // What a forward saves: a copy that nobody writes to.
+  py::object Saved() const;
+
+ private:
+  py::array array_ = py::reinterpret_steal<py::array>(py::handle());
+  std::vector<py::ssize_t> strides_;
+  ArrayView view_;
+};
+
 // Statistics that are given: both there, no variance negative.
 struct GivenStatistics {
   VectorArgument mean, var;
@@ -133,6 +153,9 @@ bool Flag(py::handle object, const char* name);
 // The index of the string in `choices`.
 std::size_t Choice(py::handle object, const char* name, const std::vector<const char*>& choices);
 int Threads(py::handle num_threads);
+Workers WorkersOf(py::handle num_threads, py::handle flush_subnormals);
+std::size_t PositiveInt(py::handle object, const char* name);
+double Real(py::handle object, const char* name);
 
 struct NamedArray {
   const py::array* array;

@@ -1,8 +1,9 @@
 #include <cmath>
 #include <optional>
 
-#include "bindings/arguments.h"
+#include "bindings/gradients.h"
 #include "bindings/register.h"
+#include "core/slices.h"
 
 namespace batchnorm::bindings {
 namespace {
@@ -36,47 +37,6 @@ struct GradientArrays {
 
   py::object DResidual() const { return dresidual ? py::object(dresidual) : py::none(); }
 };
-
-// A fresh (channels,) vector for a parameter's gradient.
-struct GradientVector {
-  py::array array;
-  ChannelVector vector;
-
-  GradientVector(const py::dtype& dtype, std::size_t channels)
-      : array(dtype, std::vector<py::ssize_t>{static_cast<py::ssize_t>(channels)}),
-        vector{array.mutable_data(), DTypeOf(dtype), array.strides(0)} {}
-};
-
-// Of a parameter's gradient where there is no parameter.
-py::dtype ParameterDType(const py::array& x) {
-  return DTypeOf(x.dtype()) == DType::kFloat64 ? py::dtype::of<double>() : py::dtype::of<float>();
-}
-
-// Statistics that a forward call saved: float64, contiguous, one per channel.
-const double* SavedVector(const py::array& array, std::size_t channels) {
-  if (array.ndim() != 1 || static_cast<std::size_t>(array.shape(0)) != channels) {
-    FailValue("saved", "statistics of " + std::to_string(channels) + " channels", "shape " + ShapeOf(array));
-  }
-  if (array.dtype().num() != py::detail::npy_api::NPY_DOUBLE_ || !(array.flags() & py::array::c_style)) {
-    FailType("saved", "contiguous float64 statistics", py::str(array.dtype()).cast<std::string>());
-  }
-  return static_cast<const double*>(array.data());
-}
-
-// `counts` is one int for all channels, or an int64 array of one per channel.
-void RequireCount(py::handle counts, std::int64_t count, std::size_t channels) {
-  std::int64_t saved = count;
-  if (PyLong_Check(counts.ptr())) {
-    saved = counts.cast<std::int64_t>();
-  } else {
-    const auto array = py::cast<py::array_t<std::int64_t, py::array::c_style>>(counts);
-    for (std::size_t c = 0; c < channels && saved == count; ++c) saved = array.data()[c];
-  }
-  if (saved != count) {
-    FailValue("saved", "the statistics of x, " + std::to_string(count) + " values per channel",
-              std::to_string(saved) + " values per channel");
-  }
-}
 
 // How dy comes back through what the forward did after the transform.
 class EpilogueArgument {
@@ -116,8 +76,9 @@ class EpilogueArgument {
     }
   }
 
-  EpilogueGradient Gradient(const ArrayView* dresidual) const {
+  EpilogueGradient Gradient(const ArrayView* dresidual, const ArrayView* mask) const {
     EpilogueGradient gradient = gradient_;
+    gradient.mask = mask;
     gradient.dresidual = dresidual;
     return gradient;
   }
@@ -131,14 +92,14 @@ class EpilogueArgument {
 };
 
 // What must hold so that x can be found from y.
-void RequireInvertible(const ActivationArgument& activation, const VectorArgument& weight, std::size_t channels) {
+void RequireInvertible(const ActivationArgument& activation, ChannelVector weight, std::size_t channels) {
   constexpr double kLeast = 1e-3;  // of a weight and a slope: y's rounding grows by its inverse
   for (std::size_t c = 0; c < channels; ++c) {
-    const double of_weight = std::abs(weight.vector().GetOr(c, 1)), slope = activation.slope().GetOr(c, 1);
+    const double of_weight = weight.GetOr(c, 1), slope = activation.slope().GetOr(c, 1);
     const std::string channel = " in channel " + std::to_string(c);
-    if (!(of_weight >= kLeast)) {
+    if (!(std::abs(of_weight) >= kLeast)) {
       FailValue("weight", "absolute values >= 0.001, because x is found from y by dividing by the weight",
-                py::repr(py::float_(weight.vector().Get(c))).cast<std::string>() + channel);
+                py::repr(py::float_(of_weight)).cast<std::string>() + channel);
     }
     if (!(slope >= kLeast)) {
       FailValue("activation", "slopes >= 0.001, because x is found from y by dividing by the slope",
@@ -147,15 +108,122 @@ void RequireInvertible(const ActivationArgument& activation, const VectorArgumen
   }
 }
 
+// A part of the batch that was normalized apart, with the parameters that stand for a renormalization: r and d, if
+// there was one, make weight * r of the weight and bias + weight * d of the bias.
+class SavedPart {
+ public:
+  SavedPart(const double* mean, const double* rstd, const double* r, const double* d, const AffineTransform& given,
+            std::size_t channels)
+      : mean_(mean), rstd_(rstd), r_(r), d_(d), affine_(given) {
+    if (!r) return;
+    effective_.resize(2 * channels);
+    double *weight = effective_.data(), *bias = weight + channels;
+    for (std::size_t c = 0; c < channels; ++c) {
+      const double w = given.weight.GetOr(c, 1);
+      weight[c] = w * r[c];
+      bias[c] = given.bias.GetOr(c, 0) + w * d[c];
+    }
+    affine_ = {Vector(weight), Vector(bias)};
+  }
+
+  static ChannelVector Vector(double* values) { return {values, DType::kFloat64, sizeof(double)}; }
+
+  const double* mean() const { return mean_; }
+  const double* rstd() const { return rstd_; }
+  const AffineTransform& affine() const { return affine_; }
+  bool renormalized() const { return r_ != nullptr; }
+  // From the gradient of weight * r, and that of the bias.
+  double DWeight(std::size_t c, double dweight, double dbias) const {
+    return r_ ? r_[c] * dweight + d_[c] * dbias : dweight;
+  }
+
+ private:
+  const double *mean_, *rstd_, *r_, *d_;
+  AffineTransform affine_;
+  std::vector<double> effective_;
+};
+
+// The float64 (parts, rows, channels) array that a forward saved.
+const double* SavedTable(py::handle object, std::size_t parts, std::size_t rows, std::size_t channels) {
+  const py::array array = py::cast<py::array>(object);
+  const bool fits = array.ndim() == 3 && static_cast<std::size_t>(array.shape(0)) == parts &&
+                    static_cast<std::size_t>(array.shape(1)) == rows &&
+                    static_cast<std::size_t>(array.shape(2)) == channels;
+  if (!fits || array.dtype().num() != py::detail::npy_api::NPY_DOUBLE_ || !(array.flags() & py::array::c_style)) {
+    FailValue("saved",
+              "statistics of " + std::to_string(parts) + " groups and " + std::to_string(channels) + " channels",
+              "shape " + ShapeOf(array));
+  }
+  return static_cast<const double*>(array.data());
+}
+
+// `groups`: None, or (mean, rstd and var of each part, their counts). `factors`: None, or r and d of each part.
+std::vector<SavedPart> SavedParts(const double* mean, const double* rstd, py::handle groups, py::handle factors,
+                                  const AffineTransform& affine, std::size_t channels) {
+  const bool several = !groups.is_none();
+  const std::size_t parts = several ? py::len(py::object(groups[py::int_(0)])) : 1;
+  const double* statistics = several ? SavedTable(groups[py::int_(0)], parts, 3, channels) : nullptr;
+  const double* renorm = factors.is_none() ? nullptr : SavedTable(factors, parts, 2, channels);
+  std::vector<SavedPart> saved;
+  for (std::size_t i = 0; i < parts; ++i) {
+    const double* of_part = several ? statistics + 3 * i * channels : nullptr;
+    const double* r = renorm ? renorm + 2 * i * channels : nullptr;
+    saved.emplace_back(several ? of_part : mean, several ? of_part + channels : rstd, r, r ? r + channels : nullptr,
+                       affine, channels);
+  }
+  return saved;
+}
+
+// A backward through parts of a batch: the parameters' gradients are those of all.
+void BackwardOfParts(const BatchSlices& slices, const std::vector<SavedPart>& parts, const ArrayView& dy,
+                     const ArrayView* x, const ArrayView& dx, std::size_t axis, const EpilogueGradient& epilogue,
+                     const Workers& workers, const ParameterGradients& out, std::size_t channels) {
+  std::vector<double> of_part(3 * channels), total(3 * channels, 0.0);
+  double *dweight = of_part.data(), *dbias = dweight + channels, *dslope = dbias + channels;
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    EpilogueGradient gradient = epilogue;
+    const auto y = slices.Of(epilogue.y, i), residual = slices.Of(epilogue.residual, i),
+               mask = slices.Of(epilogue.mask, i), dresidual = slices.Of(epilogue.dresidual, i),
+               x_part = slices.Of(x, i);
+    gradient.y = PointerTo(y);
+    gradient.residual = PointerTo(residual);
+    gradient.mask = PointerTo(mask);
+    gradient.dresidual = PointerTo(dresidual);
+    gradient.affine = parts[i].affine();
+    if (epilogue.dslope) gradient.dslope = SavedPart::Vector(dslope);
+    TrainBackward(slices.Of(dy, i), PointerTo(x_part), slices.Of(dx, i), axis, parts[i].mean(), parts[i].rstd(),
+                  gradient, workers, {SavedPart::Vector(dweight), SavedPart::Vector(dbias), {}, {}});
+    for (std::size_t c = 0; c < channels; ++c) {
+      total[c] += parts[i].DWeight(c, dweight[c], dbias[c]);
+      total[channels + c] += dbias[c];
+      if (epilogue.dslope) total[2 * channels + c] += dslope[c];
+    }
+  }
+  for (std::size_t c = 0; c < channels; ++c) {
+    out.dweight.Set(c, total[c]);
+    out.dbias.Set(c, total[channels + c]);
+    if (epilogue.dslope) epilogue.dslope.Set(c, total[2 * channels + c]);
+  }
+}
+
 py::tuple Train(py::handle dy, py::handle x, const py::array& mean, const py::array& rstd, py::handle count,
                 py::handle weight_object, py::handle weight_dtype, py::handle bias_object, py::handle axis,
                 py::handle out, py::handle num_threads, py::handle activation_object, py::handle had_residual,
-                py::handle signs, py::handle y, py::handle residual_out) {
+                py::handle signs, py::handle y, py::handle residual_out, py::handle mask_object, py::handle factors,
+                py::handle groups, py::handle flush_subnormals) {
   GradientArrays arrays(dy, x, y, axis);
   const double* means = SavedVector(mean, arrays.channels);
   const double* rstds = SavedVector(rstd, arrays.channels);
-  RequireCount(count, CountOf(ViewOf(arrays.like), arrays.axis), arrays.channels);
+  const SharedArgument mask(mask_object, "saved: mask", SharedArgument::Kind::kMask, arrays.like, arrays.axis);
+  const ArrayView x_view = ViewOf(arrays.like);
+  RequireCount(count, CountOf(x_view, arrays.axis, mask.view()), arrays.channels);
   const VectorArgument weight(weight_object, "weight", arrays.channels), bias(bias_object, "saved", arrays.channels);
+  const std::vector<SavedPart> parts =
+      SavedParts(means, rstds, groups, factors, {weight.vector(), bias.vector()}, arrays.channels);
+  const BatchSlices slices(x_view, arrays.axis, parts.size());
+  if (slices.size() != parts.size()) {
+    FailValue("saved", "statistics of " + std::to_string(slices.size()) + " groups", std::to_string(parts.size()));
+  }
   const EpilogueArgument epilogue(arrays, activation_object, weight, bias, py::none(), signs);
   const bool residual = Flag(had_residual, "saved");
   if (residual && arrays.x_is_gone) FailType("x", "an array, because a residual was added to its transform", "None");
@@ -166,25 +234,36 @@ py::tuple Train(py::handle dy, py::handle x, const py::array& mean, const py::ar
     FailType("y", "the forward's y, because dslope needs the residual", "None");
   }
   if (arrays.x_is_gone) {
-    RequireInvertible(epilogue.activation(), weight, arrays.channels);
+    for (const SavedPart& part : parts) {
+      RequireInvertible(epilogue.activation(), part.affine().weight, arrays.channels);
+    }
   } else {
     epilogue.RequireTelling(arrays);
   }
-  arrays.MakeOutputs(
-      out, residual, residual_out,
-      {{&mean, "saved"}, {&rstd, "saved"}, {&weight.array(), "weight"}, {&epilogue.activation().slopes(), "saved"}});
-  const int threads = Threads(num_threads);
+  arrays.MakeOutputs(out, residual, residual_out,
+                     {{&mean, "saved"},
+                      {&rstd, "saved"},
+                      {&weight.array(), "weight"},
+                      {&epilogue.activation().slopes(), "saved"},
+                      {&mask.array(), "saved"}});
+  const Workers workers = WorkersOf(num_threads, flush_subnormals);
   const py::dtype dtype = !weight_dtype.is_none() ? py::reinterpret_borrow<py::dtype>(weight_dtype)
                           : weight.given()        ? weight.array().dtype()
                                                   : ParameterDType(arrays.like);
   const GradientVector dweight(dtype, arrays.channels), dbias(dtype, arrays.channels);
-  const ArrayView dy_view = ViewOf(arrays.dy), x_view = ViewOf(arrays.like), dx_view = ViewOf(arrays.dx);
+  const ArrayView dy_view = ViewOf(arrays.dy), dx_view = ViewOf(arrays.dx);
   const ArrayView dresidual_view = arrays.dresidual ? ViewOf(arrays.dresidual) : ArrayView{};
-  const EpilogueGradient gradient = epilogue.Gradient(arrays.dresidual ? &dresidual_view : nullptr);
+  const EpilogueGradient gradient = epilogue.Gradient(arrays.dresidual ? &dresidual_view : nullptr, mask.view());
+  const ParameterGradients gradients{dweight.vector, dbias.vector, {}, {}};
   {
     const py::gil_scoped_release release;
-    TrainBackward(dy_view, arrays.x_is_gone ? nullptr : &x_view, dx_view, arrays.axis, means, rstds, gradient, threads,
-                  {dweight.vector, dbias.vector, {}, {}});
+    const ArrayView* x_pointer = arrays.x_is_gone ? nullptr : &x_view;
+    if (parts.size() == 1 && !parts[0].renormalized()) {
+      TrainBackward(dy_view, x_pointer, dx_view, arrays.axis, means, rstds, gradient, workers, gradients);
+    } else {
+      BackwardOfParts(slices, parts, dy_view, x_pointer, dx_view, arrays.axis, gradient, workers, gradients,
+                      arrays.channels);
+    }
   }
   return py::make_tuple(arrays.dx, dweight.array, dbias.array, arrays.DResidual(), epilogue.DSlope());
 }
@@ -192,7 +271,7 @@ py::tuple Train(py::handle dy, py::handle x, const py::array& mean, const py::ar
 py::tuple Inference(py::handle dy, py::handle x, py::handle mean_object, py::handle var_object,
                     py::handle weight_object, py::handle bias_object, py::handle eps_object, py::handle axis,
                     py::handle out, py::handle num_threads, py::handle activation_object, py::handle residual,
-                    py::handle y, py::handle residual_out) {
+                    py::handle y, py::handle residual_out, py::handle mask_object, py::handle flush_subnormals) {
   if (x.is_none()) FailType("x", "an array", "None");
   GradientArrays arrays(dy, x, y, axis);
   const GivenStatistics given(mean_object, "running_mean", var_object, "running_var", arrays.channels);
@@ -200,28 +279,66 @@ py::tuple Inference(py::handle dy, py::handle x, py::handle mean_object, py::han
   const double eps = Eps(eps_object);
   const EpilogueArgument epilogue(arrays, activation_object, weight, bias, residual, py::none());
   epilogue.RequireTelling(arrays);
+  const SharedArgument mask(mask_object, "mask", SharedArgument::Kind::kMask, arrays.like, arrays.axis);
   arrays.MakeOutputs(out, !residual.is_none(), residual_out,
                      {{&given.mean.array(), "running_mean"},
                       {&given.var.array(), "running_var"},
                       {&weight.array(), "weight"},
                       {&bias.array(), "bias"},
                       {&epilogue.residual(), "residual"},
-                      {&epilogue.activation().slopes(), "activation: slopes"}});
-  const int threads = Threads(num_threads);
+                      {&epilogue.activation().slopes(), "activation: slopes"},
+                      {&mask.array(), "mask"}});
+  const Workers workers = WorkersOf(num_threads, flush_subnormals);
   const py::dtype dtype = weight.given() ? weight.array().dtype() : ParameterDType(arrays.like);
   const GradientVector dweight(dtype, arrays.channels), dbias(dtype, arrays.channels);
   const GradientVector dmean(given.mean.array().dtype(), arrays.channels),
       dvar(given.var.array().dtype(), arrays.channels);
   const ArrayView dy_view = ViewOf(arrays.dy), x_view = ViewOf(arrays.like), dx_view = ViewOf(arrays.dx);
   const ArrayView dresidual_view = arrays.dresidual ? ViewOf(arrays.dresidual) : ArrayView{};
-  const EpilogueGradient gradient = epilogue.Gradient(arrays.dresidual ? &dresidual_view : nullptr);
+  const EpilogueGradient gradient = epilogue.Gradient(arrays.dresidual ? &dresidual_view : nullptr, mask.view());
   {
     const py::gil_scoped_release release;
     InferenceBackward(dy_view, x_view, dx_view, arrays.axis, given.mean.vector(), given.var.vector(), gradient, eps,
-                      threads, {dweight.vector, dbias.vector, dmean.vector, dvar.vector});
+                      workers, {dweight.vector, dbias.vector, dmean.vector, dvar.vector});
   }
   return py::make_tuple(arrays.dx, dweight.array, dbias.array, arrays.DResidual(), epilogue.DSlope(), dmean.array,
                         dvar.array);
+}
+
+// Of a backward without an epilogue. `batch`: the statistics are functions of x.
+py::tuple Double(py::handle ddx_object, py::handle ddweight_object, py::handle ddbias_object, py::handle dy_object,
+                 py::handle x_object, const py::array& mean, const py::array& rstd, py::handle count,
+                 py::handle weight_object, py::handle weight_dtype, py::handle axis_object, py::handle batch_object,
+                 py::handle ddy_out, py::handle dx_out, py::handle num_threads, py::handle flush_subnormals) {
+  const py::array dy = DataArray(dy_object, "dy"), x = DataArray(x_object, "x");
+  RequireLike(dy, "dy", x, "x");
+  const std::size_t axis = ChannelAxis(axis_object, x), channels = ChannelsOf(x, axis);
+  const BesideArgument ddx(ddx_object, "ddx", x);
+  const VectorArgument ddweight(ddweight_object, "ddweight", channels), ddbias(ddbias_object, "ddbias", channels);
+  const double *means = SavedVector(mean, channels), *rstds = SavedVector(rstd, channels);
+  const bool batch = Flag(batch_object, "training");
+  const ArrayView x_view = ViewOf(x), dy_view = ViewOf(dy);
+  if (batch) RequireCount(count, CountOf(x_view, axis, nullptr), channels);
+  const VectorArgument weight(weight_object, "weight", channels);
+  const std::vector<NamedArray> inputs = {
+      {&ddx.array(), "ddx"},      {&dy, "dy"}, {&x, "x"}, {&ddweight.array(), "ddweight"}, {&ddbias.array(), "ddbias"},
+      {&weight.array(), "weight"}};
+  const py::array ddy = Output(ddy_out, "out", x, ddx.view() ? ddx.array() : dy, inputs);
+  std::vector<NamedArray> all = inputs;
+  all.push_back({&ddy, "out"});
+  const py::array dx = Output(dx_out, "dx_out", x, dy, all);
+  const Workers workers = WorkersOf(num_threads, flush_subnormals);
+  const py::dtype dtype = !weight_dtype.is_none() ? py::reinterpret_borrow<py::dtype>(weight_dtype)
+                          : weight.given()        ? weight.array().dtype()
+                                                  : ParameterDType(x);
+  const GradientVector dweight(dtype, channels);
+  const ArrayView ddy_view = ViewOf(ddy), dx_view = ViewOf(dx);
+  {
+    const py::gil_scoped_release release;
+    DoubleBackward({ddx.view(), ddweight.vector(), ddbias.vector()}, dy_view, x_view, axis, means, rstds,
+                   weight.vector(), batch, workers, ddy_view, dx_view, dweight.vector);
+  }
+  return py::make_tuple(ddy, dx, dweight.array);
 }
 
 }  // namespace
@@ -229,6 +346,7 @@ py::tuple Inference(py::handle dy, py::handle x, py::handle mean_object, py::han
 void RegisterBackward(py::module_& m) {
   m.def("batch_norm_backward", &Train);
   m.def("batch_norm_inference_backward", &Inference);
+  m.def("batch_norm_double_backward", &Double);
 }
 
 }  // namespace batchnorm::bindings

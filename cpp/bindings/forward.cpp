@@ -1,5 +1,6 @@
 #include "bindings/arguments.h"
 #include "bindings/register.h"
+#include "core/slices.h"
 #include "dispatch/dispatch.h"
 
 namespace batchnorm::bindings {
@@ -21,10 +22,11 @@ py::ssize_t CallerLevel() {
 }
 
 // One value per channel has no spread: its normalized value is 0 whatever it was.
-void CheckSingle(std::int64_t count, py::handle on_single, const py::array& x) {
+void CheckSingle(std::int64_t count, py::handle on_single, const py::array& x, bool several) {
   const auto policy = static_cast<OnSingle>(Choice(on_single, "on_single", {"error", "warn", "allow"}));
   if (count != 1 || x.size() == 0 || policy == OnSingle::kAllow) return;
-  const std::string message = "x: expected more than one value per channel to train on, got shape " + ShapeOf(x);
+  const std::string message = "x: expected more than one value per channel" + std::string(several ? " and group" : "") +
+                              " to train on, got shape " + ShapeOf(x);
   if (policy == OnSingle::kError) throw py::value_error(message);
   if (PyErr_WarnEx(PyExc_UserWarning, message.c_str(), CallerLevel()) < 0) throw py::error_already_set();
 }
@@ -60,11 +62,84 @@ class State {
 // Whether y overwrote x.
 bool Shares(const py::array& x, const py::array& y) { return x.size() > 0 && y.data() == x.data(); }
 
+// None, or (r_max, d_max).
+class RenormalizationArgument {
+ public:
+  RenormalizationArgument(py::handle object, const RunningArgument& mean, const RunningArgument& var, double eps) {
+    if (object.is_none()) return;
+    constexpr const char* kExpected = "None or (r_max, d_max)";
+    if (!py::isinstance<py::tuple>(object) || py::len(object) != 2) {
+      FailType("renorm", kExpected, py::repr(object).cast<std::string>());
+    }
+    const double r_max = Real(object[py::int_(0)], "renorm: r_max"), d_max = Real(object[py::int_(1)], "renorm: d_max");
+    if (!(r_max >= 1)) FailValue("renorm: r_max", "a number >= 1", py::repr(py::float_(r_max)).cast<std::string>());
+    if (!(d_max >= 0)) FailValue("renorm: d_max", "a number >= 0", py::repr(py::float_(d_max)).cast<std::string>());
+    if (!mean.given()) FailType("running_mean", "an array, because renorm compares the batch with it", "None");
+    for (std::size_t c = 0; c < static_cast<std::size_t>(var.array().size()); ++c) {
+      const double v = var.vector().Get(c);
+      if (v + eps < 0) {
+        FailValue("running_var", "no negative variance",
+                  py::repr(py::float_(v)).cast<std::string>() + " in channel " + std::to_string(c));
+      }
+    }
+    value_ = {mean.vector(), var.vector(), r_max, d_max};
+  }
+
+  explicit operator bool() const { return value_.has_value(); }
+  const Renormalization* get() const { return value_ ? &*value_ : nullptr; }
+
+ private:
+  std::optional<Renormalization> value_;
+};
+
+// Float64 (parts, 3, channels) for mean, rstd and var of each part of a batch, (parts, 2, channels) for r and d.
+class PartStates {
+ public:
+  PartStates(std::size_t parts, std::size_t channels, bool several, bool renormalizes, State& whole)
+      : several_(several) {
+    const auto n = static_cast<py::ssize_t>(parts), c = static_cast<py::ssize_t>(channels);
+    if (several) statistics_ = py::array_t<double>(std::vector<py::ssize_t>{n, 3, c});
+    if (renormalizes) factors_ = py::array_t<double>(std::vector<py::ssize_t>{n, 2, c});
+    for (std::size_t i = 0; i < parts; ++i) {
+      const auto row = [&](std::size_t r) {
+        return several ? statistics_.mutable_data() + (3 * i + r) * channels : whole.Row(r);
+      };
+      BatchStatistics batch{row(0), row(1), row(2)};
+      if (renormalizes) {
+        batch.r = factors_.mutable_data() + 2 * i * channels;
+        batch.d = batch.r + channels;
+      }
+      batches_.push_back(batch);
+    }
+  }
+
+  std::vector<BatchStatistics>& batches() { return batches_; }
+
+  py::object Factors() const { return factors_.size() > 0 ? ReadOnly(factors_) : py::none(); }
+  py::object Saved() const {
+    if (!several_) return py::none();
+    py::array_t<std::int64_t> counts(static_cast<py::ssize_t>(batches_.size()));
+    for (std::size_t i = 0; i < batches_.size(); ++i) counts.mutable_data()[i] = batches_[i].count;
+    return py::make_tuple(ReadOnly(statistics_), ReadOnly(counts));
+  }
+
+ private:
+  static py::object ReadOnly(py::array array) {
+    array.attr("setflags")(py::arg("write") = false);
+    return array;
+  }
+
+  bool several_;
+  py::array_t<double> statistics_, factors_;
+  std::vector<BatchStatistics> batches_;
+};
+
 py::tuple Train(py::handle x_object, py::handle weight_object, py::handle bias_object, py::handle mean_object,
                 py::handle var_object, py::handle momentum, py::handle momentum_of, py::handle unbiased,
                 py::handle update_stats, py::handle on_single, py::handle eps_object, py::handle axis_object,
                 py::handle out, py::handle num_threads, py::handle activation_object, py::handle residual_object,
-                py::handle keep_sign) {
+                py::handle keep_sign, py::handle mask_object, py::handle groups, py::handle renorm,
+                py::handle on_nonfinite, py::handle flush_subnormals) {
   const py::array x = DataArray(x_object, "x");
   py::ssize_t given_axis = 0;
   const std::size_t axis = ChannelAxis(axis_object, x, &given_axis);
@@ -82,13 +157,19 @@ py::tuple Train(py::handle x_object, py::handle weight_object, py::handle bias_o
   const ActivationArgument activation(activation_object, channels);
   const BesideArgument residual(residual_object, "residual", x);
   const bool keeps_sign = Flag(keep_sign, "keep_sign") && activation.given();
-  const std::int64_t count = CountOf(ViewOf(x), axis);
+  const SharedArgument mask(mask_object, "mask", SharedArgument::Kind::kMask, x, axis);
   const double eps = Eps(eps_object);
+  const RenormalizationArgument renormalization(renorm, running_mean, running_var, eps);
+  const auto nonfinite =
+      static_cast<OnNonfinite>(Choice(on_nonfinite, "on_nonfinite", {"propagate", "raise", "skip_update"}));
+  const ArrayView x_view = ViewOf(x);
+  const BatchSlices slices(x_view, axis, PositiveInt(groups, "groups"));
   const std::vector<NamedArray> inputs = {{&x, "x"},
                                           {&weight.array(), "weight"},
                                           {&bias.array(), "bias"},
                                           {&residual.array(), "residual"},
                                           {&activation.slopes(), "activation: slopes"},
+                                          {&mask.array(), "mask"},
                                           {&running_mean.array(), "running_mean"},
                                           {&running_var.array(), "running_var"}};
   const py::array y = Output(out, "out", x, x, inputs);
@@ -98,27 +179,44 @@ py::tuple Train(py::handle x_object, py::handle weight_object, py::handle bias_o
     RequireApart(running_mean.array(), "running_mean", before);
     RequireApart(running_mean.array(), "running_mean", {inputs.back()});
   }
-  const int threads = Threads(num_threads);
+  const Workers workers = WorkersOf(num_threads, flush_subnormals);
   ActiveKernels();
-  CheckSingle(count, on_single, x);
   State state(channels, weight, bias);
-  const ArrayView x_view = ViewOf(x), y_view = ViewOf(y);
+  const bool several = slices.size() > 1;
+  PartStates parts(slices.size(), channels, several, static_cast<bool>(renormalization), state);
+  std::int64_t count = 0;
+  for (std::size_t i = 0; i < slices.size(); ++i) {
+    const auto of_part = slices.Of(mask.view(), i);
+    std::int64_t& of_batch = parts.batches()[i].count;
+    of_batch = CountOf(slices.Of(x_view, i), axis, PointerTo(of_part));
+    count += of_batch;
+    CheckSingle(of_batch, on_single, x, several);
+  }
+  const ArrayView y_view = ViewOf(y);
   const SignArray signs = keeps_sign ? SignArray(x) : SignArray();
+  const Training training{{weight.vector(), bias.vector()},
+                          {activation.slope(), residual.view(), signs.view()},
+                          eps,
+                          update ? &running : nullptr,
+                          renormalization.get(),
+                          nonfinite,
+                          mask.view()};
+  const BatchStatistics whole{state.Row(0), state.Row(1), state.Row(2)};
   {
     const py::gil_scoped_release release;
-    TrainForward(x_view, y_view, axis, {weight.vector(), bias.vector()},
-                 {activation.slope(), residual.view(), signs.view()}, eps, update ? &running : nullptr, threads,
-                 state.Row(0), state.Row(1), state.Row(2));
+    TrainForward(x_view, y_view, axis, training, workers, parts.batches(), several ? &whole : nullptr);
   }
   const py::object weight_dtype = weight.given() ? py::object(weight.array().dtype()) : py::none();
   const bool residual_given = residual.view() != nullptr;
-  return py::make_tuple(y, py::make_tuple(state.ReadOnly(), count, eps, given_axis, weight_dtype, Shares(x, y),
-                                          activation.Saved(), residual_given, signs.Saved()));
+  return py::make_tuple(
+      y, py::make_tuple(state.ReadOnly(), count, eps, given_axis, weight_dtype, Shares(x, y), activation.Saved(),
+                        residual_given, signs.Saved(), mask.Saved(), parts.Factors(), parts.Saved()));
 }
 
 py::tuple Inference(py::handle x_object, py::handle mean_object, py::handle var_object, py::handle weight_object,
                     py::handle bias_object, py::handle eps_object, py::handle axis_object, py::handle out,
-                    py::handle num_threads, py::handle activation_object, py::handle residual_object) {
+                    py::handle num_threads, py::handle activation_object, py::handle residual_object,
+                    py::handle mask_object, py::handle flush_subnormals) {
   const py::array x = DataArray(x_object, "x", Accepted::kFloatsAndIntegers);
   const std::size_t axis = ChannelAxis(axis_object, x);
   const std::size_t channels = ChannelsOf(x, axis);
@@ -127,20 +225,22 @@ py::tuple Inference(py::handle x_object, py::handle mean_object, py::handle var_
   const double eps = Eps(eps_object);
   const ActivationArgument activation(activation_object, channels);
   const BesideArgument residual(residual_object, "residual", x);
+  const SharedArgument mask(mask_object, "mask", SharedArgument::Kind::kMask, x, axis);
   const std::vector<NamedArray> inputs = {{&x, "x"},
                                           {&given.mean.array(), "running_mean"},
                                           {&given.var.array(), "running_var"},
                                           {&weight.array(), "weight"},
                                           {&bias.array(), "bias"},
                                           {&residual.array(), "residual"},
-                                          {&activation.slopes(), "activation: slopes"}};
+                                          {&activation.slopes(), "activation: slopes"},
+                                          {&mask.array(), "mask"}};
   const py::array y = Output(out, "out", x, x, inputs);
-  const int threads = Threads(num_threads);
+  const Workers workers = WorkersOf(num_threads, flush_subnormals);
   const ArrayView x_view = ViewOf(x), y_view = ViewOf(y);
   {
     const py::gil_scoped_release release;
     InferenceForward(x_view, y_view, axis, given.mean.vector(), given.var.vector(), {weight.vector(), bias.vector()},
-                     {activation.slope(), residual.view(), nullptr}, eps, threads);
+                     {activation.slope(), residual.view(), nullptr}, eps, mask.view(), workers);
   }
   return py::make_tuple(y, Shares(x, y));
 }
@@ -155,7 +255,7 @@ void RequireNonzero(const VectorArgument& weight, std::size_t channels) {
 
 py::array Inverse(py::handle y_object, py::handle mean_object, py::handle var_object, py::handle weight_object,
                   py::handle bias_object, py::handle eps_object, py::handle axis_object, py::handle out,
-                  py::handle num_threads) {
+                  py::handle num_threads, py::handle flush_subnormals) {
   const py::array y = DataArray(y_object, "y");
   const std::size_t axis = ChannelAxis(axis_object, y);
   const std::size_t channels = ChannelsOf(y, axis);
@@ -169,12 +269,12 @@ py::array Inverse(py::handle y_object, py::handle mean_object, py::handle var_ob
                                           {&weight.array(), "weight"},
                                           {&bias.array(), "bias"}};
   const py::array x = Output(out, "out", y, y, inputs);
-  const int threads = Threads(num_threads);
+  const Workers workers = WorkersOf(num_threads, flush_subnormals);
   const ArrayView y_view = ViewOf(y), x_view = ViewOf(x);
   {
     const py::gil_scoped_release release;
     Denormalize(y_view, x_view, axis, given.mean.vector(), given.var.vector(), {weight.vector(), bias.vector()}, eps,
-                threads);
+                workers);
   }
   return x;
 }

@@ -36,9 +36,11 @@ class Inputs {
         x_(OperandOf<E>(x, layout, table)),
         y_(OperandOf<E>(epilogue.y, layout, table)),
         residual_(OperandOf<E>(epilogue.residual, layout, table)),
+        mask_(epilogue.mask, layout, table),
         slope_(epilogue.slope),
         affine_(affine) {}
 
+  const Mask<E>& mask() const { return mask_; }
   const Operand<E>& PlanFor() const { return x_ ? *x_ : *y_; }
   Gate gate() const { return !slope_ ? Gate::kOpen : y_ || residual_ ? Gate::kOfY : Gate::kOfX; }
   std::size_t fields() const { return gate() == Gate::kOpen ? 0 : kFields; }
@@ -80,6 +82,7 @@ class Inputs {
  private:
   Operand<E> dy_;
   std::optional<Operand<E>> x_, y_, residual_;
+  Mask<E> mask_;
   ChannelVector slope_;
   AffineAt affine_;
 };
@@ -125,7 +128,9 @@ class GradientReducer {
     BlockSums sums(plan_, group.index, scratch);
     const auto gate = static_cast<std::size_t>(in_.gate());
     plan_.ForEachBlock(group.index, chunk, sweep, [&](const Block& block) {
-      const GradientTiles<E> tiles = in_.Read(kernels_, p, kGate, true, block, scratch);
+      GradientTiles<E> tiles = in_.Read(kernels_, p, kGate, true, block, scratch);
+      tiles.dy = in_.mask().Cleared(kernels_, tiles.dy, block, scratch, Scratch::kFilledDy);
+      tiles.x = in_.mask().Filled(kernels_, tiles.x, p.At(kCenter, block), block, scratch, Scratch::kFilledX);
       const GateParameters<T> gate_parameters = in_.GateOf(p, kGate, block);
       const auto take = [&](Precision precision) {
         kernels_.gradient_sums[gate][static_cast<std::size_t>(precision)](
@@ -223,7 +228,11 @@ struct GradientJob {
     const GateParameters<T> gate_parameters = in.GateOf(p, kGate, block);
     const auto write_dresidual = [&] {
       dresidual->Write(block, scratch, Scratch::kSecondOut, [&](Tile<E> g, bool direct) {
-        kernels.gated[gate][direct ? s : 0](tiles, p.At(kOne, block), gate_parameters, p.RowsOf(block), g);
+        in.mask().WriteCleared(kernels, direct ? store : StoreKind::kPlain, block, scratch, Scratch::kSecondUncleared,
+                               g, [&](Tile<E> to, StoreKind of) {
+                                 kernels.gated[gate][static_cast<std::size_t>(of)](
+                                     tiles, p.At(kOne, block), gate_parameters, p.RowsOf(block), to);
+                               });
       });
     };
     // The one of the two outputs that may be dy comes last.
@@ -257,14 +266,16 @@ void SetZero(std::size_t channels, const ParameterGradients& out, ChannelVector 
 //     done(c, sums)          takes the sums
 template <class Form>
 void Backward(const ArrayView& dy, const ArrayView* x, const ArrayView& dx, std::size_t axis,
-              const EpilogueGradient& epilogue, int threads, const ParameterGradients& out, const Form& form) {
+              const EpilogueGradient& epilogue, Workers workers, std::int64_t count, const ParameterGradients& out,
+              const Form& form) {
   const ArrayView& like = x ? *x : *epilogue.y;
   const Layout layout = LayoutOf(like, axis, Purpose::kSums);
   if (layout.ValuesPerChannel() == 0) SetZero(layout.channels, out, epilogue.dslope);
   if (layout.Values() == 0) return;
   const KernelTable& table = ActiveKernels();
   const auto affine = [&](std::size_t c) { return form.affine(c); };
-  VisitElement(KernelDType({&like, &dy, &dx, epilogue.y, epilogue.residual, epilogue.dresidual}), [&](auto zero) {
+  const DType dtype = KernelDType({&like, &dy, &dx, epilogue.y, epilogue.residual, epilogue.dresidual}, epilogue.mask);
+  VisitElement(dtype, [&](auto zero) {
     using E = decltype(zero);
     using In = Inputs<E, decltype(affine)>;
     const In in(dy, x, epilogue, affine, layout, table);
@@ -272,7 +283,7 @@ void Backward(const ArrayView& dy, const ArrayView* x, const ArrayView& dx, std:
     const std::optional<Operand<E>> dresidual = OperandOf<E>(epilogue.dresidual, layout, table);
     const Plan plan(layout, in.PlanFor(), Purpose::kSums);
     const auto stat = [&](std::size_t c) { return form.stat(c); };
-    const GradientReducer<E, In, decltype(stat)> reducer(plan, table, in, TrainingPrecision<E>(layout),
+    const GradientReducer<E, In, decltype(stat)> reducer(plan, table, in, TrainingPrecision<E>(count),
                                                          static_cast<bool>(epilogue.dslope), stat);
     const auto gradient = [&](const Group<Lane<E>>& group, std::size_t c) {
       return form.gradient(group.first + c, reducer.SumsOf(group, c));
@@ -282,7 +293,7 @@ void Backward(const ArrayView& dy, const ArrayView* x, const ArrayView& dx, std:
                                                      dresidual ? &*dresidual : nullptr, dresidual_is_dy, gradient};
     const std::size_t read_again = Form::kStatisticsAreFunctionsOfX ? BytesOf(layout, like) : 0;
     RunSweeps<Lane<E>>(
-        plan, ThreadsFor(BytesOf(layout, like), threads), reducer,
+        plan, WorkersFor(BytesOf(layout, like), workers), reducer,
         [&](const Group<Lane<E>>& group) {
           reducer.Finish(group, [&](std::size_t c, GradientSums sums) {
             out.dbias.Set(c, sums.g);
@@ -291,7 +302,8 @@ void Backward(const ArrayView& dy, const ArrayView* x, const ArrayView& dx, std:
             form.done(c, sums);
           });
         },
-        Mapper(plan, table, dx_operand, StoreFor(BytesOf(layout, dx), read_again + BytesOf(layout, dy)), job));
+        Mapper(plan, table, dx_operand, StoreFor(BytesOf(layout, dx), read_again + BytesOf(layout, dy)), in.mask(),
+               job));
   });
 }
 
@@ -302,8 +314,9 @@ struct TrainingForm {
   const AffineTransform& of;
   double count;
 
-  // What is read in place of x is xhat * weight + bias.
+  // What is read in place of x is xhat * weight + bias. Where all is masked, there are no statistics.
   ChannelStat stat(std::size_t c) const {
+    if (count == 0) return {0, 0};
     if (x_is_gone) return {of.bias.GetOr(c, 0), 1 / of.weight.GetOr(c, 1)};
     return {mean[c], rstd[c]};
   }
@@ -337,15 +350,18 @@ struct InferenceForm {
 }  // namespace
 
 void TrainBackward(const ArrayView& dy, const ArrayView* x, const ArrayView& dx, std::size_t axis, const double* mean,
-                   const double* rstd, const EpilogueGradient& epilogue, int threads, const ParameterGradients& out) {
-  const double count = static_cast<double>(CountOf(dy, axis));
-  Backward(dy, x, dx, axis, epilogue, threads, out, TrainingForm{!x, mean, rstd, epilogue.affine, count});
+                   const double* rstd, const EpilogueGradient& epilogue, Workers workers,
+                   const ParameterGradients& out) {
+  const std::int64_t count = CountOf(dy, axis, epilogue.mask);
+  Backward(dy, x, dx, axis, epilogue, workers, count, out,
+           TrainingForm{!x, mean, rstd, epilogue.affine, static_cast<double>(count)});
 }
 
 void InferenceBackward(const ArrayView& dy, const ArrayView& x, const ArrayView& dx, std::size_t axis,
-                       ChannelVector mean, ChannelVector var, const EpilogueGradient& epilogue, double eps, int threads,
-                       const ParameterGradients& out) {
-  Backward(dy, &x, dx, axis, epilogue, threads, out, InferenceForm{mean, var, epilogue.affine, eps, out});
+                       ChannelVector mean, ChannelVector var, const EpilogueGradient& epilogue, double eps,
+                       Workers workers, const ParameterGradients& out) {
+  Backward(dy, &x, dx, axis, epilogue, workers, CountOf(dy, axis, epilogue.mask), out,
+           InferenceForm{mean, var, epilogue.affine, eps, out});
 }
 
 }  // namespace batchnorm

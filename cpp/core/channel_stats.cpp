@@ -66,33 +66,35 @@ template void MergeBlock(std::size_t, double, Moments, double, double*, const do
 template bool Recenter(Precision, std::size_t, double, float*, const double*, const double*);
 template bool Recenter(Precision, std::size_t, double, double*, const double*, const double*);
 
-void MergeStats(std::size_t channels, std::int64_t* count_a, double* mean_a, double* m2_a, const std::int64_t* count_b,
-                const double* mean_b, const double* m2_b) {
+void MergeStats(std::size_t channels, std::int64_t* count_a, double* weight_a, double* mean_a, double* m2_a,
+                const std::int64_t* count_b, const double* weight_b, const double* mean_b, const double* m2_b) {
   constexpr std::int64_t kMost = std::numeric_limits<std::int64_t>::max();
   for (std::size_t c = 0; c < channels; ++c) {
     if (count_b[c] > kMost - count_a[c]) throw std::overflow_error("count: the sum passes 2**63 - 1");
   }
   for (std::size_t c = 0; c < channels; ++c) {
-    if (count_b[c] == 0) continue;
-    if (count_a[c] == 0) {
+    const double a = weight_a ? weight_a[c] : static_cast<double>(count_a[c]);
+    const double b = weight_b ? weight_b[c] : static_cast<double>(count_b[c]);
+    count_a[c] += count_b[c];
+    if (weight_a) weight_a[c] += b;
+    if (b == 0) continue;
+    if (a == 0) {
       mean_a[c] = mean_b[c];
       m2_a[c] = m2_b[c];
     } else {
       double offset = 0, offset_b = 0, m2 = m2_b[c], origin_b = mean_b[c];
-      MergeMoments(1, static_cast<double>(count_a[c]), {mean_a + c, &offset, m2_a + c}, static_cast<double>(count_b[c]),
-                   {&origin_b, &offset_b, &m2});
+      MergeMoments(1, a, {mean_a + c, &offset, m2_a + c}, b, {&origin_b, &offset_b, &m2});
       mean_a[c] += offset;
     }
-    count_a[c] += count_b[c];
   }
 }
 
-void RunningStats::Update(std::size_t channel, std::int64_t count, double batch_mean, double batch_m2) const {
+void RunningStats::Update(std::size_t channel, double count, double batch_mean, double batch_m2) const {
   if (count == 0) return;
   mean.Set(channel, (1 - momentum) * mean.Get(channel) + momentum * batch_mean);
-  const std::int64_t degrees = unbiased ? count - 1 : count;
-  if (degrees == 0) return;
-  var.Set(channel, (1 - momentum) * var.Get(channel) + momentum * (batch_m2 / static_cast<double>(degrees)));
+  const double degrees = unbiased ? count - 1 : count;
+  if (!(degrees > 0)) return;
+  var.Set(channel, (1 - momentum) * var.Get(channel) + momentum * (batch_m2 / degrees));
 }
 
 }  // namespace batchnorm

@@ -41,10 +41,11 @@ void MergeBlock(std::size_t channels, double count_a, Moments a, double count, T
 template <class T>
 bool Recenter(Precision precision, std::size_t channels, double count, T* pivot, const double* sum, const double* sum2);
 
-// Public statistics: count is a number per channel. Merges b into a.
+// Public statistics: count is a number per channel. Merges b into a. Where the values have weights, each side merges as
+// what these add up to (weight_a, weight_b), else, both null, as its count.
 // std::overflow_error, and nothing is written, where a count would pass 2^63 - 1.
-void MergeStats(std::size_t channels, std::int64_t* count_a, double* mean_a, double* m2_a, const std::int64_t* count_b,
-                const double* mean_b, const double* m2_b);
+void MergeStats(std::size_t channels, std::int64_t* count_a, double* weight_a, double* mean_a, double* m2_a,
+                const std::int64_t* count_b, const double* weight_b, const double* mean_b, const double* m2_b);
 
 // What a new batch does to running statistics.
 struct RunningStats {
@@ -54,7 +55,8 @@ struct RunningStats {
 
   // running = (1 - momentum) * running + momentum * batch. A channel without values stays; so does the variance where
   // the unbiased one of a single value would be needed.
-  void Update(std::size_t channel, std::int64_t count, double batch_mean, double batch_m2) const;
+  // `count` is what the values' weights add up to, if they have some.
+  void Update(std::size_t channel, double count, double batch_mean, double batch_m2) const;
 };
 
 }  // namespace batchnorm

@@ -1,26 +1,40 @@
 #include <cmath>
 #include <limits>
+#include <stdexcept>
+#include <string>
 
 #include "core/affine_job.h"
 #include "core/integer_sums.h"
 #include "core/moments.h"
+#include "core/slices.h"
 #include "dispatch/dispatch.h"
 
 namespace batchnorm {
 
 double ReciprocalStd(double var, double eps) { return var + eps == 0 ? 0 : 1 / std::sqrt(var + eps); }
 
-std::int64_t CountOf(const ArrayView& x, std::size_t axis) {
+std::int64_t CountOf(const ArrayView& x, std::size_t axis, const ArrayView* mask) {
+  if (mask) {
+    const Layout layout = LayoutOf(x, axis, Purpose::kSums);
+    return static_cast<std::int64_t>(PositionSums(*mask, layout)(0, layout.positions));
+  }
   std::int64_t count = 1;
   for (std::size_t a = 0; a < x.ndim; ++a) count *= a == axis ? 1 : x.extents[a];
   return count;
 }
 
+double SumOfWeights(const ArrayView& x, std::size_t axis, const ArrayView& weights) {
+  const Layout layout = LayoutOf(x, axis, Purpose::kSums);
+  return PositionSums(weights, layout)(0, layout.positions);
+}
+
 namespace {
 
+constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
+
 template <class AffineAt>
-void MapAffine(const ArrayView& in, const ArrayView& out, std::size_t axis, const Epilogue& epilogue, int threads,
-               AffineAt affine) {
+void MapAffine(const ArrayView& in, const ArrayView& out, std::size_t axis, const Epilogue& epilogue,
+               const ArrayView* mask, Workers workers, AffineAt affine) {
   const Layout layout = LayoutOf(in, axis, Purpose::kMap);
   if (layout.Values() == 0) return;
   const KernelTable& table = ActiveKernels();
@@ -28,25 +42,116 @@ void MapAffine(const ArrayView& in, const ArrayView& out, std::size_t axis, cons
     using E = decltype(zero);
     const Operand<E> source(in, layout, table), target(out, layout, table);
     const EpilogueOperands<E> after(epilogue, layout, table);
+    const Mask<E> masked(mask, layout, table);
     const Plan plan(layout, source, Purpose::kMap);
     const AffineJob job{source, after, affine};
     RunSweeps<Lane<E>>(
-        plan, ThreadsFor(BytesOf(layout, in), threads), NoSums{}, [](const Group<Lane<E>>&) {},
-        Mapper(plan, table, target, StoreFor(BytesOf(layout, out), 0), job));
+        plan, WorkersFor(BytesOf(layout, in), workers), NoSums{}, [](const Group<Lane<E>>&) {},
+        Mapper(plan, table, target, StoreFor(BytesOf(layout, out), 0), masked, job));
   });
 }
 
-}  // namespace
+// r and d of a channel, 1 and 0 where running statistics can't tell.
+void Renormalize(const Renormalization& of, std::size_t c, double eps, const BatchStatistics& batch) {
+  const double sigma = std::sqrt(of.var.Get(c) + eps), sigma_batch = std::sqrt(batch.var[c] + eps);
+  const double delta = batch.mean[c] - of.mean.Get(c);
+  const double r = sigma == sigma_batch ? 1 : sigma_batch / sigma, d = delta == 0 ? 0 : delta / sigma;
+  batch.r[c] = std::clamp(r, 1 / of.r_max, of.r_max);
+  batch.d[c] = std::clamp(d, -of.d_max, of.d_max);
+}
 
-void ChannelStatistics(const ArrayView& x, std::size_t axis, int threads, double* mean, double* m2) {
+enum class Steps { kStatistics, kMap, kBoth };
+
+// Of one part of a batch. `running` may be null.
+void TrainPart(const ArrayView& x, const ArrayView& y, std::size_t axis, const Training& training,
+               const Epilogue& epilogue, const ArrayView* mask, const RunningStats* running, Steps steps,
+               Workers workers, const BatchStatistics& batch) {
   const Layout layout = LayoutOf(x, axis, Purpose::kSums);
-  if (layout.ValuesPerChannel() == 0) {
-    std::fill_n(mean, layout.channels, std::numeric_limits<double>::quiet_NaN());
-    std::fill_n(m2, layout.channels, 0.0);
+  if (batch.count == 0) {
+    for (double* field : {batch.mean, batch.rstd, batch.var, batch.r, batch.d}) {
+      if (field) std::fill_n(field, layout.channels, kNaN);
+    }
+    if (steps == Steps::kStatistics) return;
+    steps = Steps::kMap;  // y is 0 where all is masked
   }
   if (layout.Values() == 0) return;
   const KernelTable& table = ActiveKernels();
-  VisitElement(KernelDType({&x}), [&](auto zero) {
+  const auto affine_at = [&](std::size_t c) {
+    double scale = training.affine.weight.GetOr(c, 1), shift = training.affine.bias.GetOr(c, 0);
+    if (batch.r) {
+      shift += scale * batch.d[c];
+      scale *= batch.r[c];
+    }
+    return ChannelAffine{batch.mean[c], scale * batch.rstd[c], shift};
+  };
+  VisitElement(KernelDType({&x, &y, epilogue.residual}, mask), [&](auto zero) {
+    using E = decltype(zero);
+    const Operand<E> source(x, layout, table), target(y, layout, table);
+    const EpilogueOperands<E> after(epilogue, layout, table);
+    const Mask<E> masked(mask, layout, table);
+    const Plan plan(layout, source, Purpose::kSums);
+    const AffineJob job{source, after, affine_at};
+    const MomentReducer<E> reducer(plan, table, layout, source, TrainingPrecision<E>(batch.count), mask);
+    const std::size_t bytes = BytesOf(layout, x);
+    const Mapper mapper(plan, table, target, StoreFor(BytesOf(layout, y), bytes), masked, job);
+    const Workers several = WorkersFor(bytes, workers);
+    const auto finish = [&](const Group<Lane<E>>& group) {
+      reducer.Finish(group, [&](std::size_t c, double mean, double m2) {
+        batch.mean[c] = mean;
+        batch.var[c] = m2 / static_cast<double>(batch.count);
+        batch.rstd[c] = ReciprocalStd(batch.var[c], training.eps);
+        if (batch.r) Renormalize(*training.renormalization, c, training.eps, batch);
+        if (running) running->Update(c, static_cast<double>(batch.count), mean, m2);
+      });
+    };
+    if (steps == Steps::kBoth) {
+      RunSweeps<Lane<E>>(plan, several, reducer, finish, mapper);
+    } else if (steps == Steps::kStatistics) {
+      RunSweeps<Lane<E>>(plan, several, reducer, finish, NoMap{});
+    } else {
+      RunSweeps<Lane<E>>(plan, several, NoSums{}, [](const Group<Lane<E>>&) {}, mapper);
+    }
+  });
+}
+
+// The first channel of which a statistic isn't finite, or their number.
+std::size_t FirstNonfinite(std::size_t channels, const std::vector<BatchStatistics>& parts) {
+  std::size_t first = channels;
+  for (const BatchStatistics& part : parts) {
+    for (std::size_t c = 0; c < first && part.count > 0; ++c) {
+      if (!std::isfinite(part.mean[c]) || !std::isfinite(part.var[c])) first = c;
+    }
+  }
+  return first;
+}
+
+// Mean and m2 of a channel over all parts.
+struct MergedChannel {
+  std::int64_t count = 0;
+  double mean = kNaN, m2 = 0;
+
+  MergedChannel(std::size_t c, const std::vector<BatchStatistics>& parts) {
+    for (const BatchStatistics& part : parts) {
+      const double part_m2 = part.count > 0 ? part.var[c] * static_cast<double>(part.count) : 0;
+      MergeStats(1, &count, nullptr, &mean, &m2, &part.count, nullptr, &part.mean[c], &part_m2);
+    }
+  }
+};
+
+}  // namespace
+
+void ChannelStatistics(const ArrayView& x, std::size_t axis, const ArrayView* shared, Workers workers, double* mean,
+                       double* m2) {
+  const Layout layout = LayoutOf(x, axis, Purpose::kSums);
+  if (layout.ValuesPerChannel() == 0 || (shared && PositionSums(*shared, layout)(0, layout.positions) == 0)) {
+    std::fill_n(mean, layout.channels, kNaN);
+    std::fill_n(m2, layout.channels, 0.0);
+    return;
+  }
+  if (layout.Values() == 0) return;
+  const KernelTable& table = ActiveKernels();
+  const bool weighted = shared && shared->dtype != DType::kBool;
+  VisitElement(weighted ? DType::kFloat64 : KernelDType({&x}, shared), [&](auto zero) {
     using E = decltype(zero);
     const Operand<E> source(x, layout, table);
     const Plan plan(layout, source, Purpose::kSums);
@@ -57,63 +162,63 @@ void ChannelStatistics(const ArrayView& x, std::size_t axis, int threads, double
           m2[c] = channel_m2;
         });
       };
-      RunSweeps<Lane<E>>(plan, ThreadsFor(BytesOf(layout, x), threads), reducer, finish, NoMap{});
+      RunSweeps<Lane<E>>(plan, WorkersFor(BytesOf(layout, x), workers), reducer, finish, NoMap{});
     };
-    if (IsInteger(x.dtype)) {
-      run(IntegerReducer<E>(plan, table, source));
+    if (IsInteger(x.dtype) && !weighted) {
+      run(IntegerReducer<E>(plan, table, layout, source, shared));
     } else {
-      run(MomentReducer<E>(plan, table, source, Precision::kWide));
+      run(MomentReducer<E>(plan, table, layout, source, Precision::kWide, shared));
     }
   });
 }
 
-void TrainForward(const ArrayView& x, const ArrayView& y, std::size_t axis, const AffineTransform& affine,
-                  const Epilogue& epilogue, double eps, const RunningStats* running, int threads, double* mean,
-                  double* rstd, double* var) {
-  const Layout layout = LayoutOf(x, axis, Purpose::kSums);
-  const std::int64_t count = CountOf(x, axis);
-  if (count == 0) {
-    for (double* field : {mean, rstd, var})
-      std::fill_n(field, layout.channels, std::numeric_limits<double>::quiet_NaN());
-  }
-  if (layout.Values() == 0) return;
-  const KernelTable& table = ActiveKernels();
-  const auto affine_at = [&](std::size_t c) {
-    return ChannelAffine{mean[c], affine.weight.GetOr(c, 1) * rstd[c], affine.bias.GetOr(c, 0)};
+void TrainForward(const ArrayView& x, const ArrayView& y, std::size_t axis, const Training& training, Workers workers,
+                  std::vector<BatchStatistics>& parts, const BatchStatistics* whole) {
+  const BatchSlices slices(x, axis, parts.size());
+  const std::size_t channels = static_cast<std::size_t>(x.extents[axis]);
+  const bool raises = training.on_nonfinite == OnNonfinite::kRaise;
+  const bool at_once = parts.size() == 1 && training.on_nonfinite == OnNonfinite::kPropagate;
+  const auto run = [&](Steps steps) {
+    for (std::size_t i = 0; i < parts.size(); ++i) {
+      const auto residual = slices.Of(training.epilogue.residual, i), signs = slices.Of(training.epilogue.signs, i);
+      const auto mask = slices.Of(training.mask, i);
+      TrainPart(slices.Of(x, i), slices.Of(y, i), axis, training,
+                {training.epilogue.slope, PointerTo(residual), PointerTo(signs)}, PointerTo(mask),
+                at_once ? training.running : nullptr, steps, workers, parts[i]);
+    }
   };
-  VisitElement(KernelDType({&x, &y, epilogue.residual}), [&](auto zero) {
-    using E = decltype(zero);
-    const Operand<E> source(x, layout, table), target(y, layout, table);
-    const EpilogueOperands<E> after(epilogue, layout, table);
-    const Plan plan(layout, source, Purpose::kSums);
-    const AffineJob job{source, after, affine_at};
-    const MomentReducer<E> reducer(plan, table, source, TrainingPrecision<E>(layout));
-    const std::size_t bytes = BytesOf(layout, x);
-    RunSweeps<Lane<E>>(
-        plan, ThreadsFor(bytes, threads), reducer,
-        [&](const Group<Lane<E>>& group) {
-          reducer.Finish(group, [&](std::size_t c, double channel_mean, double channel_m2) {
-            mean[c] = channel_mean;
-            var[c] = channel_m2 / static_cast<double>(count);
-            rstd[c] = ReciprocalStd(var[c], eps);
-            if (running) running->Update(c, count, mean[c], channel_m2);
-          });
-        },
-        Mapper(plan, table, target, StoreFor(BytesOf(layout, y), bytes), job));
-  });
+  run(raises ? Steps::kStatistics : Steps::kBoth);
+  const bool finite = training.on_nonfinite == OnNonfinite::kPropagate || FirstNonfinite(channels, parts) == channels;
+  if (raises) {
+    if (!finite) {
+      throw std::domain_error("x: expected finite values, got a mean or a variance that is not finite in channel " +
+                              std::to_string(FirstNonfinite(channels, parts)));
+    }
+    run(Steps::kMap);
+  }
+  const bool updates = training.running && !at_once && finite;
+  for (std::size_t c = 0; c < channels && (whole || updates); ++c) {
+    const MergedChannel all(c, parts);
+    if (updates) training.running->Update(c, static_cast<double>(all.count), all.mean, all.m2);
+    if (!whole) continue;
+    whole->mean[c] = all.mean;
+    whole->var[c] = all.count > 0 ? all.m2 / static_cast<double>(all.count) : kNaN;
+    whole->rstd[c] = all.count > 0 ? ReciprocalStd(whole->var[c], training.eps) : kNaN;
+  }
 }
 
 void InferenceForward(const ArrayView& x, const ArrayView& y, std::size_t axis, ChannelVector mean, ChannelVector var,
-                      const AffineTransform& affine, const Epilogue& epilogue, double eps, int threads) {
-  MapAffine(x, y, axis, epilogue, threads, [&](std::size_t c) {
+                      const AffineTransform& affine, const Epilogue& epilogue, double eps, const ArrayView* mask,
+                      Workers workers) {
+  MapAffine(x, y, axis, epilogue, mask, workers, [&](std::size_t c) {
     return ChannelAffine{mean.Get(c), affine.weight.GetOr(c, 1) * ReciprocalStd(var.Get(c), eps),
                          affine.bias.GetOr(c, 0)};
   });
 }
 
 void Denormalize(const ArrayView& y, const ArrayView& x, std::size_t axis, ChannelVector mean, ChannelVector var,
-                 const AffineTransform& affine, double eps, int threads) {
-  MapAffine(y, x, axis, {}, threads, [&](std::size_t c) {
+                 const AffineTransform& affine, double eps, Workers workers) {
+  MapAffine(y, x, axis, {}, nullptr, workers, [&](std::size_t c) {
     return ChannelAffine{affine.bias.GetOr(c, 0), std::sqrt(var.Get(c) + eps) / affine.weight.GetOr(c, 1), mean.Get(c)};
   });
 }

@@ -3,6 +3,7 @@
 
 #include <array>
 
+#include "core/shared.h"
 #include "core/sweep.h"
 
 namespace batchnorm {
@@ -19,8 +20,13 @@ class IntegerReducer {
   std::size_t fields() const { return kFields; }
   std::size_t columns() const { return 1; }  // zeros, the pivots
 
-  IntegerReducer(const Plan& plan, const KernelTable& table, const Operand<E>& x)
-      : plan_(plan), kernels_(KernelsFor<E>(plan, table)), x_(x) {}
+  IntegerReducer(const Plan& plan, const KernelTable& table, const Layout& layout, const Operand<E>& x,
+                 const ArrayView* mask)
+      : plan_(plan),
+        kernels_(KernelsFor<E>(plan, table)),
+        x_(x),
+        counts_(plan, layout, mask),
+        mask_(mask, layout, table) {}
 
   void Prepare(Group<T>& group, Scratch&) const {
     ColumnParameters<T>(plan_, group.index, group.start).Fill(1, [](std::size_t) { return std::array<double, 1>{}; });
@@ -31,7 +37,8 @@ class IntegerReducer {
     std::fill_n(partial, kFields * group.channels, 0.0);
     BlockSums sums(plan_, group.index, scratch);
     plan_.ForEachBlock(group.index, chunk, sweep, [&](const Block& block) {
-      const Tile<const E> tile = x_.Read(block, scratch, Scratch::kX);
+      const Tile<const E> all = x_.Read(block, scratch, Scratch::kX);
+      const Tile<const E> tile = mask_.Cleared(kernels_, all, block, scratch, Scratch::kFilledX);
       kernels_.moments[static_cast<std::size_t>(Precision::kWide)](tile, group.start, sums.first_columns(),
                                                                    sums.second_columns());
       sums.Fold(block);
@@ -45,9 +52,9 @@ class IntegerReducer {
   // done(channel, mean, m2), each rounded a few times after exact sums.
   template <class Done>
   void Finish(const Group<T>& group, Done done) const {
-    double count = static_cast<double>(plan_.Values(0));
+    double count = counts_.InChunk(0);
     for (std::size_t k = 1; k < plan_.chunks(); ++k) {
-      count += static_cast<double>(plan_.Values(k));
+      count += counts_.InChunk(k);
       for (std::size_t c = 0; c < group.channels; ++c) {
         const double* more = group.Partial(k) + c;
         Add(group.partials + c, group.channels, more[kSum * group.channels], more[kLower * group.channels],
@@ -87,6 +94,8 @@ class IntegerReducer {
   const Plan& plan_;
   const WalkKernels<E>& kernels_;
   const Operand<E>& x_;
+  Counts counts_;
+  Mask<E> mask_;
 };
 
 }  // namespace batchnorm

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "core/channel_stats.h"
+#include "core/shared.h"
 #include "core/sweep.h"
 
 namespace batchnorm {
@@ -18,6 +19,10 @@ namespace batchnorm {
 // Squares of float lanes overflow at deviations of 1e19 and vanish at 1e-19, sums of x at values of 1e37. A channel
 // whose sums in a block come near either takes them from float64 lanes. Only one whose sums are both exactly 0 is
 // believed: it is constant, or its deviations are below 1e-22 and cancel.
+//
+// Note [Masked moments]
+// What is masked lies at the pivot, so that it adds nothing; only the count knows. Pivots start from 0 there, because
+// the first values may be masked, and Recenter finds their place. Weights have kernels of their own.
 template <class E>
 class MomentReducer {
   using T = Lane<E>;
@@ -26,8 +31,17 @@ class MomentReducer {
   std::size_t fields() const { return Moments::kFields; }
   std::size_t columns() const { return 1; }
 
-  MomentReducer(const Plan& plan, const KernelTable& table, const Operand<E>& x, Precision precision)
-      : plan_(plan), table_(table), kernels_(KernelsFor<E>(plan, table)), x_(x), precision_(precision) {}
+  // `shared` is the mask or the weights, as it went into `counts`; null if none.
+  MomentReducer(const Plan& plan, const KernelTable& table, const Layout& layout, const Operand<E>& x,
+                Precision precision, const ArrayView* shared)
+      : plan_(plan),
+        table_(table),
+        kernels_(KernelsFor<E>(plan, table)),
+        x_(x),
+        precision_(precision),
+        counts_(plan, layout, shared),
+        mask_(shared && shared->dtype == DType::kBool ? shared : nullptr, layout, table),
+        weights_(SharedOperandOf<E>(mask_ ? nullptr : shared, layout, table)) {}
 
   // First pivots: the means of the first values, which are mostly near enough to that of all; the first value alone
   // where there are too few for that.
@@ -38,40 +52,44 @@ class MomentReducer {
     plan_.ForHead(group.index, enough, [&](const Block& block) {
       const Channels of_block = work.Of(block, group.start);
       const Tile<const E> tile = x_.Read(block, scratch, Scratch::kX);
+      const double count = counts_.In(block);
+      if (counts_.shared()) {
+        std::fill_n(of_block.pivot, block.channels, T{});
+        if (count == 0) return;
+        TakeSums(precision_, block, tile, of_block, scratch);
+        MovePivots(count, block.channels, of_block);
+        return;
+      }
       const auto first = KernelsOf(table_, T{}).gather[static_cast<std::size_t>(kDTypeOf<E>)];
       first(reinterpret_cast<const char*>(tile.data), static_cast<std::ptrdiff_t>(plan_.inner() * sizeof(E)), 0,
             block.channels, of_block.pivot);
-      const double count = static_cast<double>(block.positions * plan_.inner());
-      if (2 * count > static_cast<double>(plan_.Values(0))) return;
-      TakeSums(precision_, block, tile, of_block);
-      for (std::size_t i = 0; i < block.channels; ++i) {
-        const double mean = static_cast<double>(of_block.pivot[i]) + of_block.sums.first()[i] / count;
-        if (std::isfinite(mean)) of_block.pivot[i] = static_cast<T>(mean);
-      }
+      if (2 * count > counts_.InChunk(0)) return;
+      TakeSums(precision_, block, tile, of_block, scratch);
+      MovePivots(count, block.channels, of_block);
     });
   }
 
   // Fills Moments::In(group.Partial(chunk), group.channels).
   void operator()(const Group<T>& group, std::size_t chunk, const Sweep& sweep, Scratch& scratch) const {
     const Moments all = Moments::In(group.Partial(chunk), group.channels);
+    if (counts_.InChunk(chunk) == 0) std::fill_n(group.Partial(chunk), fields() * group.channels, 0.0);
     T* pivots = scratch.Get<T>(Scratch::kPivot, group.channels);
     std::copy_n(group.start, group.channels, pivots);
     Work work(*this, group, scratch);
-    double before = 0;
+    double before = 0, count = 0;
     std::size_t position = static_cast<std::size_t>(-1);
-    double seen = 0;
     plan_.ForEachBlock(group.index, chunk, sweep, [&](const Block& block) {
       if (block.first != position) {  // planar: the channels of a group share their positions
         position = block.first;
-        before = seen;
-        seen += static_cast<double>(block.positions * plan_.inner());
+        before += count;
+        count = counts_.In(block);
       }
+      if (count == 0) return;
       const std::size_t c = block.channel - group.first;
       const Moments moments = {all.origin + c, all.offset + c, all.m2 + c};
       const Tile<const E> tile = x_.Read(block, scratch, Scratch::kX);
       const Channels of_block = work.Of(block, pivots);
-      const double count = seen - before;
-      const auto settle = [&](Precision precision) { Settle(precision, block, tile, count, of_block); };
+      const auto settle = [&](Precision precision) { Settle(precision, block, tile, count, of_block, scratch); };
       BlockSums& sums = of_block.sums;
       TakeInRange(precision_, block.channels, scratch, settle, InNarrowRange, sums.first(), sums.second(),
                   of_block.pivot);
@@ -83,9 +101,10 @@ class MomentReducer {
   template <class Done>
   void Finish(const Group<T>& group, Done done) const {
     const Moments total = Moments::In(group.partials, group.channels);
-    double count = static_cast<double>(plan_.Values(0));
+    double count = counts_.InChunk(0);
     for (std::size_t k = 1; k < plan_.chunks(); ++k) {
-      const double more = static_cast<double>(plan_.Values(k));
+      const double more = counts_.InChunk(k);
+      if (more == 0) continue;
       MergeMoments(group.channels, count, total, more, Moments::In(group.Partial(k), group.channels));
       count += more;
     }
@@ -116,8 +135,21 @@ class MomentReducer {
     Channels Of(const Block& block, T* pivots) { return {pivots + (block.channel - first), columns, sums}; }
   };
 
-  void TakeSums(Precision precision, const Block& block, Tile<const E> tile, Channels to) const {
+  static void MovePivots(double count, std::size_t channels, Channels of_block) {
+    for (std::size_t i = 0; i < channels; ++i) {
+      const double mean = static_cast<double>(of_block.pivot[i]) + of_block.sums.first()[i] / count;
+      if (std::isfinite(mean)) of_block.pivot[i] = static_cast<T>(mean);
+    }
+  }
+
+  void TakeSums(Precision precision, const Block& block, Tile<const E> tile, Channels to, Scratch& scratch) const {
     const T* pivot_columns = plan_.walk() == Walk::kRows ? to.columns.Expand(to.pivot) : to.pivot;
+    if (weights_) {
+      kernels_.weighted_moments(tile, weights_->Read(block, scratch), pivot_columns, to.sums.first_columns(),
+                                to.sums.second_columns());
+      return to.sums.Fold(block);
+    }
+    tile = mask_.Filled(kernels_, tile, pivot_columns, block, scratch, Scratch::kFilledX);
     kernels_.moments[static_cast<std::size_t>(precision)](tile, pivot_columns, to.sums.first_columns(),
                                                           to.sums.second_columns());
     to.sums.Fold(block);
@@ -129,10 +161,11 @@ class MomentReducer {
   }
 
   // Takes the sums until every pivot is near its block's mean.
-  void Settle(Precision precision, const Block& block, Tile<const E> tile, double count, Channels to) const {
+  void Settle(Precision precision, const Block& block, Tile<const E> tile, double count, Channels to,
+              Scratch& scratch) const {
     constexpr int kMostTries = 3;  // a pivot that is off by rounding alone needs a third
     for (int attempt = 1;; ++attempt) {
-      TakeSums(precision, block, tile, to);
+      TakeSums(precision, block, tile, to, scratch);
       if (attempt == kMostTries ||
           !Recenter(precision, block.channels, count, to.pivot, to.sums.first(), to.sums.second()))
         return;
@@ -144,6 +177,9 @@ class MomentReducer {
   const WalkKernels<E>& kernels_;
   const Operand<E>& x_;
   Precision precision_;
+  Counts counts_;
+  Mask<E> mask_;
+  std::optional<SharedOperand<E>> weights_;
 };
 
 }  // namespace batchnorm

@@ -18,7 +18,7 @@ double MoveBytes(MoveKind kind, StoreKind store, const void* a_bytes, const void
   const auto* b = static_cast<const float*>(b_bytes);
   auto* out = static_cast<float*>(out_bytes);
   std::atomic<float> total{0};
-  ParallelFor((n + kPart - 1) / kPart, threads, Order::kForward, [&](std::size_t task, Scratch&) {
+  ParallelFor((n + kPart - 1) / kPart, {threads}, Order::kForward, [&](std::size_t task, Scratch&) {
     const std::size_t i = task * kPart, length = std::min(kPart, n - i);
     float sum = 0;
     switch (kind) {

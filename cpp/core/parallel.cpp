@@ -6,6 +6,8 @@
 #include <mutex>
 #include <vector>
 
+#include "dispatch/cpu.h"
+
 #if defined(_OPENMP)
 #include <omp.h>
 #elif defined(BATCHNORM_STD_THREADS)
@@ -62,8 +64,8 @@ void PrepareForFork() {
 // finds what it touched last in its own caches. Whoever is done takes from the stretches of the others.
 class Queue {
  public:
-  Queue(std::size_t tasks, std::size_t workers, Order order, const Task& body)
-      : stretches_(workers), order_(order), body_(body) {
+  Queue(std::size_t tasks, std::size_t workers, bool flush_subnormals, Order order, const Task& body)
+      : stretches_(workers), flush_subnormals_(flush_subnormals), order_(order), body_(body) {
     for (std::size_t i = 0; i < workers; ++i) {
       Stretch& s = stretches_[i];
       s.next = tasks * i / workers;
@@ -74,6 +76,7 @@ class Queue {
 
   // Runs tasks until none is left, and keeps the first exception.
   void Work(std::size_t worker) noexcept {
+    const SubnormalMode mode(flush_subnormals_);
     try {
       Scratch scratch;
       for (std::size_t i = 0; i < stretches_.size(); ++i) {
@@ -101,6 +104,7 @@ class Queue {
   };
 
   std::vector<Stretch> stretches_;
+  const bool flush_subnormals_;
   const Order order_;
   const Task& body_;
   std::mutex mutex_;
@@ -109,12 +113,12 @@ class Queue {
 
 }  // namespace
 
-void ParallelFor(std::size_t tasks, int threads, Order order, const Task& body) {
-  const std::size_t wanted = threads < 1 ? 1 : static_cast<std::size_t>(threads);
+void ParallelFor(std::size_t tasks, Workers of_call, Order order, const Task& body) {
+  const std::size_t wanted = of_call.threads < 1 ? 1 : static_cast<std::size_t>(of_call.threads);
   [[maybe_unused]] const std::size_t workers = serial_child ? 1 : std::min(tasks, wanted);
 #if defined(_OPENMP) || defined(BATCHNORM_STD_THREADS)
   if (workers > 1) {
-    Queue queue(tasks, workers, order, body);
+    Queue queue(tasks, workers, of_call.flush_subnormals, order, body);
 #if defined(_OPENMP)
     PrepareForFork();
 #pragma omp parallel num_threads(static_cast<int>(workers))
@@ -129,6 +133,7 @@ void ParallelFor(std::size_t tasks, int threads, Order order, const Task& body) 
     return;
   }
 #endif
+  const SubnormalMode mode(of_call.flush_subnormals);
   Scratch scratch;
   for (std::size_t i = 0; i < tasks; ++i) body(order == Order::kForward ? i : tasks - 1 - i, scratch);
 }

@@ -12,9 +12,10 @@ namespace batchnorm {
 
 using Task = std::function<void(std::size_t, Scratch&)>;
 
-// Runs body(task, scratch) for every task in [0, tasks) on at most `threads` threads, each in order or from the end.
+// Runs body(task, scratch) for every task in [0, tasks) on the workers, each in order or from the end. A thread treats
+// subnormal numbers afterwards as it did before.
 // The first exception that a task throws is thrown here, after all workers have stopped.
-void ParallelFor(std::size_t tasks, int threads, Order order, const Task& body);
+void ParallelFor(std::size_t tasks, Workers workers, Order order, const Task& body);
 
 // Threads that a call uses when it isn't told: SetThreads, else the runtime's own default at this moment.
 int DefaultThreads();

@@ -116,9 +116,7 @@ std::size_t Plan::Neighbours(std::size_t channel_bytes, Purpose purpose) const {
   return std::min({CeilDiv(kStretch, run_), cached, channels_ / kLeastGroups});
 }
 
-std::size_t Plan::Values(std::size_t chunk) const {
-  return (Position(Unit(chunk + 1)) - Position(Unit(chunk))) * inner_;
-}
+std::size_t Plan::Values(std::size_t chunk) const { return Positions(chunk).second * inner_; }
 
 namespace {
 
@@ -140,11 +138,11 @@ StoreKind StoreFor(std::size_t output_bytes, std::size_t read_again_bytes) {
 
 void SetStreamAbove(std::optional<std::size_t> bytes) { StreamAbove() = bytes.value_or(DefaultStreamAbove()); }
 
-int ThreadsFor(std::size_t bytes, int threads) {
+Workers WorkersFor(std::size_t bytes, Workers workers) {
   constexpr std::size_t kLeastBytes = 65536;  // below this, waking a thread costs more than it saves
   // The partition feeds no more, and OpenMP ends the process where it can't make as many as it is asked for.
-  const std::size_t most = std::min<std::size_t>(static_cast<std::size_t>(threads), kTasks);
-  return static_cast<int>(std::clamp<std::size_t>(bytes / kLeastBytes, 1, most));
+  const std::size_t most = std::min<std::size_t>(static_cast<std::size_t>(workers.threads), kTasks);
+  return {static_cast<int>(std::clamp<std::size_t>(bytes / kLeastBytes, 1, most)), workers.flush_subnormals};
 }
 
 }  // namespace batchnorm

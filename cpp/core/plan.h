@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <optional>
+#include <utility>
 
 #include "core/types.h"
 #include "core/view.h"
@@ -43,6 +44,11 @@ class Plan {
 
   // Values per channel in a chunk.
   std::size_t Values(std::size_t chunk) const;
+  // The first position of a chunk, and how many they are.
+  std::pair<std::size_t, std::size_t> Positions(std::size_t chunk) const {
+    const std::size_t first = Position(Unit(chunk));
+    return {first, Position(Unit(chunk + 1)) - first};
+  }
 
   // The sweep that sums; the map of a job without sums; the map after the sums of all groups, and right after those of
   // its own group. Again is backwards: what was read last is still in cache.
@@ -142,9 +148,9 @@ void Plan::ForHead(std::size_t group, std::size_t values, Body body) const {
 // The lanes of a training call's sums. Narrow ones are up to twice as fast in cache; their roundings average out, but
 // not over a few values. Those of float64 are wide.
 template <class E>
-Precision TrainingPrecision(const Layout& layout) {
-  constexpr std::size_t kFewValues = 32;
-  const bool wide = sizeof(E) == sizeof(double) || layout.ValuesPerChannel() < kFewValues;
+Precision TrainingPrecision(std::int64_t count) {
+  constexpr std::int64_t kFewValues = 32;
+  const bool wide = sizeof(E) == sizeof(double) || count < kFewValues;
   return wide ? Precision::kWide : Precision::kNarrow;
 }
 
@@ -155,6 +161,6 @@ StoreKind StoreFor(std::size_t output_bytes, std::size_t read_again_bytes);
 void SetStreamAbove(std::optional<std::size_t> bytes);
 
 // Fewer threads than asked for where there is too little to do.
-int ThreadsFor(std::size_t bytes, int threads);
+Workers WorkersFor(std::size_t bytes, Workers workers);
 
 }  // namespace batchnorm

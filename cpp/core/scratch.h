@@ -1,6 +1,7 @@
 // Memory for what doesn't outlive a task.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <memory>
 #include <new>
@@ -10,7 +11,25 @@ namespace batchnorm {
 // Memory that one worker reuses from task to task. Slots are independent; a slot's content is undefined when it is got.
 class Scratch {
  public:
-  enum Slot { kX, kDy, kY, kOut, kResidual, kSecondOut, kPivot, kColumns, kSums, kKept, kGroup, kSlots };
+  enum Slot {
+    kX,
+    kDy,
+    kY,
+    kOut,
+    kResidual,
+    kSecondOut,
+    kShared,
+    kFilledX,
+    kFilledDy,
+    kUncleared,
+    kSecondUncleared,
+    kPivot,
+    kColumns,
+    kSums,
+    kKept,
+    kGroup,
+    kSlots
+  };
 
   template <class T>
   T* Get(Slot slot, std::size_t count) {
@@ -19,6 +38,8 @@ class Scratch {
 
   // Whose values a slot keeps (Note [Kept tiles] in view.h); 0 if nobody's.
   std::size_t& Keeps(Slot slot) { return keeps_[slot]; }
+  // Of which positions kShared holds an array (core/shared.h): first, number, channels; all 0 if of none.
+  std::array<std::size_t, 3>& Shared() { return shared_; }
 
  private:
   struct Free {
@@ -51,6 +72,7 @@ class Scratch {
   void* found_[kSlots] = {};
   std::size_t bytes_[kSlots] = {};
   std::size_t keeps_[kSlots] = {};
+  std::array<std::size_t, 3> shared_ = {};
 };
 
 }  // namespace batchnorm

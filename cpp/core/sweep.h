@@ -40,12 +40,12 @@ struct NoMap {
 // Runs a job, group by group where there are groups for every thread: what was summed may then still be in cache when
 // it is mapped. Otherwise step by step, every step over all chunks.
 template <class T, class Sums, class Finish, class Map>
-void RunSweeps(const Plan& plan, int threads, const Sums& sums, Finish finish, const Map& map) {
+void RunSweeps(const Plan& plan, Workers workers, const Sums& sums, Finish finish, const Map& map) {
   constexpr bool kSums = !std::is_same_v<Sums, NoSums>, kMap = !std::is_same_v<Map, NoMap>;
   const std::size_t groups = plan.groups(), chunks = plan.chunks();
   const GroupRoom<T> room(plan, sums.fields(), sums.columns(), map.columns());
-  if (chunks == 1 || groups >= 4 * static_cast<std::size_t>(threads)) {
-    ParallelFor(groups, threads, Order::kForward, [&](std::size_t g, Scratch& scratch) {
+  if (chunks == 1 || groups >= 4 * static_cast<std::size_t>(workers.threads)) {
+    ParallelFor(groups, workers, Order::kForward, [&](std::size_t g, Scratch& scratch) {
       Group<T> group = room.At(scratch.Get<std::byte>(Scratch::kGroup, room.bytes()), g);
       sums.Prepare(group, scratch);
       for (std::size_t k = 0; kSums && k < chunks; ++k)
@@ -60,15 +60,15 @@ void RunSweeps(const Plan& plan, int threads, const Sums& sums, Finish finish, c
   const std::unique_ptr<std::byte[]> memory(new std::byte[room.bytes() * groups]);
   const auto group_at = [&](std::size_t g) { return room.At(memory.get() + g * room.bytes(), g); };
   if (kSums) {
-    ParallelFor(groups, threads, Order::kForward, [&](std::size_t g, Scratch& scratch) {
+    ParallelFor(groups, workers, Order::kForward, [&](std::size_t g, Scratch& scratch) {
       Group<T> group = group_at(g);
       sums.Prepare(group, scratch);
     });
-    ParallelFor(groups * chunks, threads, Order::kForward, [&](std::size_t task, Scratch& scratch) {
+    ParallelFor(groups * chunks, workers, Order::kForward, [&](std::size_t task, Scratch& scratch) {
       sums(group_at(task / chunks), task % chunks, plan.First(), scratch);
     });
   }
-  ParallelFor(groups, threads, Order::kForward, [&](std::size_t g, Scratch&) {
+  ParallelFor(groups, workers, Order::kForward, [&](std::size_t g, Scratch&) {
     Group<T> group = group_at(g);
     finish(group);
     map.Prepare(group);
@@ -76,7 +76,7 @@ void RunSweeps(const Plan& plan, int threads, const Sums& sums, Finish finish, c
   if (!kMap) return;
   // What was summed last is in cache.
   constexpr Order kOrder = kSums ? Order::kBackward : Order::kForward;
-  ParallelFor(groups * chunks, threads, kOrder, [&](std::size_t task, Scratch& scratch) {
+  ParallelFor(groups * chunks, workers, kOrder, [&](std::size_t task, Scratch& scratch) {
     map(group_at(task / chunks), task % chunks, kSums ? plan.Again() : plan.Once(), scratch);
   });
 }

@@ -36,6 +36,7 @@ inline std::size_t ItemSize(DType dtype) {
       return 4;
     case DType::kUInt8:
     case DType::kInt8:
+    case DType::kBool:
     case DType::kSign:
       return 1;
     default:
@@ -60,6 +61,12 @@ inline const Kernels<double>& KernelsOf(const KernelTable& table, double) { retu
 inline const Kernels<Float16>& KernelsOf(const KernelTable& table, Float16) { return table.f16; }
 inline const Kernels<BFloat16>& KernelsOf(const KernelTable& table, BFloat16) { return table.bf16; }
 
+// Who computes a call: how many threads at most, and whether they take subnormal numbers for 0.
+struct Workers {
+  int threads;
+  bool flush_subnormals = false;
+};
+
 // An array in memory: extents in elements, strides in bytes, of any sign.
 struct ArrayView {
   void* data = nullptr;
@@ -70,10 +77,11 @@ struct ArrayView {
 };
 
 // The type of the kernels for a call's arrays, null where absent: theirs, if it is one and kernels exist for it; else
-// that of their lanes, and arrays of another type are converted. Signs go with any.
-inline DType KernelDType(std::initializer_list<const ArrayView*> arrays) {
+// that of their lanes, and arrays of another type are converted. Signs go with any. Sums over what a mask leaves are
+// taken in lanes, because what they read in place of the rest must be one.
+inline DType KernelDType(std::initializer_list<const ArrayView*> arrays, const ArrayView* mask = nullptr) {
   const DType first = (*arrays.begin())->dtype;
-  bool same = !IsInteger(first);
+  bool same = !IsInteger(first) && !mask;
   for (const ArrayView* a : arrays) same = same && (!a || a->dtype == first || a->dtype == DType::kSign);
   return same ? first : LaneOfDType(first);
 }

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstdint>
 #include <cstdlib>
+#include <cstring>
 
 namespace batchnorm {
 namespace {
@@ -76,6 +77,21 @@ void WalkAxes(const std::vector<Axis>& axes, char* base, std::size_t begin, std:
   }
 }
 
+template <class Element, class Sum, class Value>
+Sum SumOfRun(const char* p, std::ptrdiff_t stride, std::size_t n, Value value) {
+  Sum sum{};
+  const auto add = [&](std::ptrdiff_t step) {
+    for (std::size_t i = 0; i < n; ++i, p += step) {
+      Element e;
+      std::memcpy(&e, p, sizeof e);
+      sum += value(e);
+    }
+  };
+  // The one that compilers vectorize.
+  stride == sizeof(Element) ? add(sizeof(Element)) : add(stride);
+  return sum;
+}
+
 // How far ahead of a run to ask for others: kAheadBytes or more, but whole steps to runs of the same kind, so that what
 // lies between them isn't asked for.
 std::ptrdiff_t AheadOf(const std::vector<Axis>& axes) {
@@ -131,6 +147,29 @@ Layout LayoutOf(const ArrayView& x, std::size_t channel_axis, Purpose purpose) {
     layout.inner = 1;
   }
   return layout;
+}
+
+PositionSums::PositionSums(const ArrayView& array, const Layout& layout)
+    : data_(static_cast<char*>(array.data)), dtype_(array.dtype), inner_(layout.inner) {
+  std::vector<std::size_t> which = layout.position_axes;
+  which.insert(which.end(), layout.inner_axes.begin(), layout.inner_axes.end());
+  axes_ = Merge(AxesOf(array, which), static_cast<std::ptrdiff_t>(ItemSize(dtype_)));
+}
+
+double PositionSums::operator()(std::size_t first, std::size_t positions) const {
+  double sum = 0;
+  WalkAxes(axes_, data_, first * inner_, positions * inner_, [&](const char* p, std::ptrdiff_t stride, std::size_t n) {
+    if (dtype_ == DType::kBool) {
+      const auto is_true = [](unsigned char e) { return static_cast<std::size_t>(e != 0); };
+      sum += static_cast<double>(SumOfRun<unsigned char, std::size_t>(p, stride, n, is_true));
+    } else {
+      VisitLane(dtype_, [&](auto zero) {
+        const auto wide = [](auto e) { return static_cast<double>(e); };
+        sum += SumOfRun<decltype(zero), double>(p, stride, n, wide);
+      });
+    }
+  });
+  return sum;
 }
 
 template <class E>

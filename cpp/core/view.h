@@ -51,6 +51,20 @@ struct Keeping {
   std::size_t total = 0;  // elements of the group
 };
 
+// Sums over the values of a block of an array that all channels share, by one stride of 0: how many of its bools are
+// true, or what weights (float32 or float64) add up to.
+class PositionSums {
+ public:
+  PositionSums(const ArrayView& array, const Layout& layout);
+  double operator()(std::size_t first, std::size_t positions) const;
+
+ private:
+  char* data_;
+  DType dtype_;
+  std::size_t inner_;
+  std::vector<Axis> axes_;
+};
+
 // What a kernel is called on: `positions` positions from `first` on, of `channels` channels from `channel` on, shown to
 // it as rows x cols. Planar: one channel, rows * cols = positions, or several, one per row. Rows: cols covers whole
 // positions.

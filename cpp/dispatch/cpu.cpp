@@ -2,11 +2,25 @@
 
 #include <algorithm>
 
+#include "simd/float_control.h"
+
 #if defined(__unix__) || defined(__APPLE__)
 #include <unistd.h>
 #endif
 
 namespace batchnorm {
+
+SubnormalMode::SubnormalMode(bool flush) : changed_(flush && CanFlushSubnormals()) {
+  if (!changed_) return;
+  before_ = ReadFloatControl();
+  WriteFloatControl(before_ | kFlushSubnormals);
+}
+
+SubnormalMode::~SubnormalMode() {
+  if (changed_) WriteFloatControl((ReadFloatControl() & ~kFlushSubnormals) | (before_ & kFlushSubnormals));
+}
+
+bool CanFlushSubnormals() { return kFlushSubnormals != 0; }
 
 CpuFeatures DetectCpu() {
   CpuFeatures cpu;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 namespace batchnorm {
 
@@ -14,5 +15,20 @@ CpuFeatures DetectCpu();
 
 // Bytes of the last-level data cache that this process can count on, or 0 where the system doesn't tell.
 std::size_t LastLevelCacheBytes();
+
+// How this thread treats subnormal numbers, as long as an object lives: as before, or as 0, read and written, where the
+// CPU can (CanFlushSubnormals).
+class SubnormalMode {
+ public:
+  explicit SubnormalMode(bool flush);
+  SubnormalMode(const SubnormalMode&) = delete;
+  ~SubnormalMode();
+
+ private:
+  bool changed_;
+  std::uint64_t before_ = 0;
+};
+
+bool CanFlushSubnormals();
 
 }  // namespace batchnorm

@@ -11,10 +11,10 @@ namespace batchnorm {
 // The element types of arrays in memory. Kernels exist for the floating ones; what is of another type than its kernel,
 // integers among them, is converted block by block.
 //
-// A sign is a bit, set where a value is positive or NaN, and read as 1 or -1. Addresses and strides of signs count
-// bits: the address of a sign is that of its byte, times 8, plus its place there.
-enum class DType { kFloat32, kFloat64, kFloat16, kBFloat16, kUInt8, kInt8, kUInt16, kInt16, kSign };
-constexpr std::size_t kDTypes = 9;
+// A bool is a byte, read as 0 or 1. A sign is a bit, set where a value is positive or NaN, and read as 1 or -1.
+// Addresses and strides of signs count bits: the address of a sign is that of its byte, times 8, plus its place there.
+enum class DType { kFloat32, kFloat64, kFloat16, kBFloat16, kUInt8, kInt8, kUInt16, kInt16, kBool, kSign };
+constexpr std::size_t kDTypes = 10;
 
 // What an element is calculated in: parameters and sums beside an E are of this type.
 template <class E>
@@ -100,7 +100,18 @@ struct GradientParameters {
   PlanarRows rows = PlanarRows::kRuns;
 };
 
-// What backward kernels read; y for Gate::kOfY alone.
+// out = (x - center) * of_x + dy * of_dy + y * of_y + constant
+template <class T>
+struct CombineParameters {
+  const T* center;
+  const T* of_x;
+  const T* of_dy;
+  const T* of_y;
+  const T* constant;
+  PlanarRows rows = PlanarRows::kRuns;
+};
+
+// What backward kernels read; y for Gate::kOfY, and where three arrays are combined.
 template <class E>
 struct GradientTiles {
   Tile<const E> dy, x, y;
@@ -125,6 +136,8 @@ struct WalkKernels {
   using T = Lane<E>;
   // sum = sum of (x - pivot), sum2 = sum of (x - pivot)^2
   void (*moments[kPrecisions])(Tile<const E> x, const T* pivot, double* sum, double* sum2);
+  // sum = sum of w * (x - pivot), sum2 = sum of w * (x - pivot)^2; an x of weight 0 may be anything. For float64 alone.
+  void (*weighted_moments)(Tile<const E> x, Tile<const E> w, const T* pivot, double* sum, double* sum2);
   // sum_g = sum of g, sum_g_xhat = sum of g * (x - center) * rstd
   void (*gradient_sums[kGates][kPrecisions])(const GradientTiles<E>& in, NormalizedParameters<T> p,
                                              GateParameters<T> gate, double* sum_g, double* sum_g_xhat);
@@ -138,6 +151,10 @@ struct WalkKernels {
   // g * scale
   void (*gated[kGates][kStoreKinds])(const GradientTiles<E>& in, const T* scale, GateParameters<T> gate,
                                      PlanarRows rows, Tile<E> out);
+  void (*combine[kStoreKinds])(const GradientTiles<E>& in, CombineParameters<T> p, Tile<E> out);
+  // out = x where the mask isn't 0, elsewhere the fill of the column, or 0; whatever x is there.
+  void (*fill)(Tile<const E> x, Tile<const E> mask, const T* fill, Tile<E> out);
+  void (*clear[kStoreKinds])(Tile<const E> x, Tile<const E> mask, Tile<E> out);
 };
 
 template <class E>

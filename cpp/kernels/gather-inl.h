@@ -64,6 +64,11 @@ void Gather(const char* from, std::ptrdiff_t stride, std::ptrdiff_t ahead, std::
     for (; i < n; ++i) to[i] = Converted<E>(LoadOne<M>(from + i * sizeof(M)));  // of integers a loop for the compiler
     return;
   }
+  if (stride == 0) {
+    const E e = Converted<E>(LoadOne<M>(from));
+    for (; i < n; ++i) to[i] = e;
+    return;
+  }
   if (stride == 2 * kItem) i = GatherEverySecond<M>(from, n, to);
   from += static_cast<std::ptrdiff_t>(i) * stride;
   for (; i < n; ++i, from += stride) to[i] = Converted<E>(LoadOne<M>(from));
@@ -85,6 +90,21 @@ void Scatter(const E* from, std::size_t n, char* to, std::ptrdiff_t stride) {
     for (; i < n; ++i, to += kItem) StoreOne(Converted<M>(from[i]), to);
   } else {
     for (; i < n; ++i, to += stride) StoreOne(Converted<M>(from[i]), to);
+  }
+}
+
+// 1 and 0 of bools.
+template <class E>
+void GatherBools(const char* from, std::ptrdiff_t stride, std::ptrdiff_t, std::size_t n, E* to) {
+  const E one = Converted<E>(Lane<E>{1}), zero = Converted<E>(Lane<E>{0});
+  std::size_t i = 0;
+  if (stride == 0) {
+    const E e = *from != 0 ? one : zero;
+    for (; i < n; ++i) to[i] = e;
+  } else if (stride == 1) {
+    for (; i < n; ++i) to[i] = from[i] != 0 ? one : zero;
+  } else {
+    for (; i < n; ++i, from += stride) to[i] = *from != 0 ? one : zero;
   }
 }
 

@@ -160,5 +160,43 @@ void Gated(const GradientTiles<E>& in, const Lane<E>* scale, GateParameters<Lane
   Map<W, S>(out, GatedMap<W, G, E>{in.dy, in.x, P(gate.center), P(scale), {in, gate}, rows});
 }
 
+// out = (x - center) * of_x + dy * of_dy + y * of_y + constant
+template <Walk W, class E>
+struct CombineMap {
+  using T = Lane<E>;
+  static constexpr std::size_t kInputs = 3;
+  Tile<const E> dy, x, y;
+  Parameter<W, T> center, of_x, of_dy, of_y, constant;
+  PlanarRows rows;
+  template <class Lanes>
+  BATCHNORM_INLINE Vec<T> operator()(std::size_t r, std::size_t j, Lanes lanes) const {
+    const auto load = [&](const Tile<const E>& tile) { return LoadAs<T>(Row(tile, r) + j, lanes, Vec<T>{}); };
+    const Vec<T> of_others =
+        MulAdd(load(dy), of_dy.At(j, lanes), MulAdd(load(y), of_y.At(j, lanes), constant.At(j, lanes)));
+    return MulAdd(load(x) - center.At(j, lanes), of_x.At(j, lanes), of_others);
+  }
+  BATCHNORM_INLINE void SetRow(std::size_t r) {
+    center.SetRow(r);
+    of_x.SetRow(r);
+    of_dy.SetRow(r);
+    of_y.SetRow(r);
+    constant.SetRow(r);
+  }
+  BATCHNORM_INLINE const Tile<const E>& input() const { return x; }
+  BATCHNORM_INLINE bool Touching() const { return RowsTouch(dy) && RowsTouch(x) && RowsTouch(y); }
+  BATCHNORM_INLINE void Prefetch(std::size_t r, std::size_t j) const {
+    PrefetchAt(dy, r, j);
+    PrefetchAt(x, r, j);
+    PrefetchAt(y, r, j);
+  }
+};
+
+template <Walk W, StoreKind S, class E>
+void Combine(const GradientTiles<E>& in, CombineParameters<Lane<E>> p, Tile<E> out) {
+  using P = Parameter<W, Lane<E>>;
+  Map<W, S>(out,
+            CombineMap<W, E>{in.dy, in.x, in.y, P(p.center), P(p.of_x), P(p.of_dy), P(p.of_y), P(p.constant), p.rows});
+}
+
 }  // namespace
 }  // namespace batchnorm::BATCHNORM_ISA

@@ -48,5 +48,30 @@ void Moments(Tile<const E> x, const Lane<E>* pivot, double* sum, double* sum2) {
   }
 }
 
+// u = a = w * d, b = d = x - pivot, and 0 where w is 0.
+template <Walk W>
+struct WeightedTerm {
+  static constexpr std::size_t kInputs = 2;
+  Tile<const double> x, w;
+  Parameter<W, double> pivot;
+  template <class Lanes>
+  BATCHNORM_INLINE Term<double> operator()(std::size_t r, std::size_t j, Lanes lanes) const {
+    const F64 weight = Load(Row(w, r) + j, lanes);
+    const F64 d = IfZero(weight, F64{}, Load(Row(x, r) + j, lanes) - pivot.At(j, lanes));
+    return {weight * d, weight * d, d};
+  }
+  template <class Lanes>
+  BATCHNORM_INLINE F64 Start(std::size_t, Lanes) const {
+    return F64{};
+  }
+  BATCHNORM_INLINE const Tile<const double>& input() const { return x; }
+  BATCHNORM_INLINE void Prefetch(std::size_t r, std::size_t j) const { PrefetchAt(x, r, j); }
+};
+
+template <Walk W>
+void WeightedMoments(Tile<const double> x, Tile<const double> w, const double* pivot, double* sum, double* sum2) {
+  Reduce<W, double, double>(x.rows, x.cols, WeightedTerm<W>{x, w, Parameter<W, double>(pivot)}, sum, sum2);
+}
+
 }  // namespace
 }  // namespace batchnorm::BATCHNORM_ISA

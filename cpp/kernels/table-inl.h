@@ -4,6 +4,7 @@
 #include "kernels/affine-inl.h"
 #include "kernels/gather-inl.h"
 #include "kernels/gradient-inl.h"
+#include "kernels/mask-inl.h"
 #include "kernels/moments-inl.h"
 #include "kernels/move-inl.h"
 
@@ -43,6 +44,11 @@ constexpr WalkKernels<E> WalkTable() {
   k.gated[1][1] = &Gated<W, Gate::kOfX, kStream, E>;
   k.gated[2][0] = &Gated<W, Gate::kOfY, kPlain, E>;
   k.gated[2][1] = &Gated<W, Gate::kOfY, kStream, E>;
+  k.combine[0] = &Combine<W, kPlain, E>;
+  k.combine[1] = &Combine<W, kStream, E>;
+  k.fill = &Fill<W, E>;
+  k.clear[0] = &Clear<kPlain, E>;
+  k.clear[1] = &Clear<kStream, E>;
   return k;
 }
 
@@ -50,19 +56,35 @@ constexpr WalkKernels<E> WalkTable() {
 constexpr Kernels<float> FloatTable() {
   return {{WalkTable<Walk::kPlanar, float>(), WalkTable<Walk::kRows, float>()},
           {&Gather<float>, nullptr, &Gather<Float16>, &Gather<BFloat16>, &Gather<std::uint8_t>, &Gather<std::int8_t>,
-           &Gather<std::uint16_t>, &Gather<std::int16_t>, &GatherSigns},
-          {&Scatter<float>, nullptr, &Scatter<Float16>, &Scatter<BFloat16>, nullptr, nullptr, nullptr, nullptr,
+           &Gather<std::uint16_t>, &Gather<std::int16_t>, &GatherBools, &GatherSigns},
+          {&Scatter<float>, nullptr, &Scatter<Float16>, &Scatter<BFloat16>, nullptr, nullptr, nullptr, nullptr, nullptr,
            &ScatterSigns}};
 }
 
-// A type that stands for itself, and for signs.
+// A type that stands for itself, for bools and for signs.
 template <class E>
 constexpr Kernels<E> TypeTable(DType dtype) {
   Kernels<E> k = {{WalkTable<Walk::kPlanar, E>(), WalkTable<Walk::kRows, E>()}, {}, {}};
   k.gather[static_cast<std::size_t>(dtype)] = &Gather<E, E>;
   k.scatter[static_cast<std::size_t>(dtype)] = &Scatter<E, E>;
+  k.gather[static_cast<std::size_t>(DType::kBool)] = &GatherBools<E>;
   k.gather[static_cast<std::size_t>(DType::kSign)] = &GatherSigns<E>;
   k.scatter[static_cast<std::size_t>(DType::kSign)] = &ScatterSigns<E>;
+  return k;
+}
+
+// Weights are float64, and so are the sums of what they weigh, whatever its type.
+constexpr Kernels<double> DoubleTable() {
+  Kernels<double> k = TypeTable<double>(DType::kFloat64);
+  k.walk[0].weighted_moments = &WeightedMoments<Walk::kPlanar>;
+  k.walk[1].weighted_moments = &WeightedMoments<Walk::kRows>;
+  k.gather[static_cast<std::size_t>(DType::kFloat32)] = &Gather<float, double>;
+  k.gather[static_cast<std::size_t>(DType::kFloat16)] = &Gather<Float16, double>;
+  k.gather[static_cast<std::size_t>(DType::kBFloat16)] = &Gather<BFloat16, double>;
+  k.gather[static_cast<std::size_t>(DType::kUInt8)] = &Gather<std::uint8_t, double>;
+  k.gather[static_cast<std::size_t>(DType::kInt8)] = &Gather<std::int8_t, double>;
+  k.gather[static_cast<std::size_t>(DType::kUInt16)] = &Gather<std::uint16_t, double>;
+  k.gather[static_cast<std::size_t>(DType::kInt16)] = &Gather<std::int16_t, double>;
   return k;
 }
 
@@ -81,12 +103,8 @@ constexpr MoveKernels MoveTable() {
 #define BATCHNORM_STRING(x) BATCHNORM_STRING_(x)
 
 extern const KernelTable kTable;
-const KernelTable kTable = {BATCHNORM_STRING(BATCHNORM_ISA),
-                            FloatTable(),
-                            TypeTable<double>(DType::kFloat64),
-                            TypeTable<Float16>(DType::kFloat16),
-                            TypeTable<BFloat16>(DType::kBFloat16),
-                            MoveTable(),
-                            &StreamFence};
+const KernelTable kTable = {
+    BATCHNORM_STRING(BATCHNORM_ISA),       FloatTable(), DoubleTable(), TypeTable<Float16>(DType::kFloat16),
+    TypeTable<BFloat16>(DType::kBFloat16), MoveTable(),  &StreamFence};
 
 }  // namespace batchnorm::BATCHNORM_ISA

@@ -15,8 +15,10 @@ Examples
 [4.0]
 """
 
+from ._accumulate import accumulate_statistics
 from ._channel_stats import ChannelStats, channel_stats
 from ._config import show_config
+from ._conventions import convention
 from ._core import __version__
 from ._functions import (
     batch_norm_backward,
@@ -28,23 +30,31 @@ from ._functions import (
 )
 from ._layer import BatchNorm
 from ._memory import set_kept_memory
+from ._population import PopulationStatistics, population_statistics
 from ._saved import Gradients, SavedStatistics
+from ._second import SecondGradients, batch_norm_double_backward
 from ._threads import get_num_threads, num_threads, set_num_threads
 
 __all__ = [
     "BatchNorm",
     "ChannelStats",
     "Gradients",
+    "PopulationStatistics",
     "SavedStatistics",
+    "SecondGradients",
     "__version__",
+    "accumulate_statistics",
     "batch_norm_backward",
+    "batch_norm_double_backward",
     "batch_norm_inference",
     "batch_norm_inference_backward",
     "batch_norm_train",
     "channel_stats",
+    "convention",
     "denormalize",
     "get_num_threads",
     "num_threads",
+    "population_statistics",
     "set_kept_memory",
     "set_num_threads",
     "show_config",

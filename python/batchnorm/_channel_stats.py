@@ -9,6 +9,7 @@ import numpy as np
 
 from . import _core
 from ._checks import INT64_MAX, as_int, read_only
+from ._masks import as_weights, mask_of
 from ._stats_file import read_stats, write_stats
 from ._threads import context_num_threads
 
@@ -41,11 +42,11 @@ class ChannelStats:
     count : ndarray, int64, shape (C,)
         Number of values per channel.
     sum_weights : ndarray, float64, shape (C,)
-        Equal to `count`.
+        What the weights of the values add up to; equal to `count` where none were given.
     mean : ndarray, float64, shape (C,)
-        Mean, NaN where `count` is 0.
+        Mean, NaN where `sum_weights` is 0.
     m2 : ndarray, float64, shape (C,)
-        Sum of squared deviations from the mean.
+        Sum of squared deviations from the mean, each times its weight.
 
     Notes
     -----
@@ -55,9 +56,9 @@ class ChannelStats:
         mean  = mean_a + delta * count_b / (count_a + count_b)
         m2    = m2_a + m2_b + delta**2 * count_a * count_b / (count_a + count_b)
 
-    so the parts of a data set may be gathered by several processes or threads, and merged later. Each thread needs its
-    own: of two updates of one object that meet, one may be lost. The arrays are read-only and keep their values when
-    the statistics change.
+    where the counts are sums of weights, if there are some. So the parts of a data set may be gathered by several
+    processes or threads, and merged later. Each thread needs its own: of two updates of one object that meet, one may
+    be lost. The arrays are read-only and keep their values when the statistics change.
 
     References
     ----------
@@ -87,17 +88,20 @@ class ChannelStats:
         self._moments = None
 
     @classmethod
-    def _of(cls, count: Int64Array, mean: Float64Array, m2: Float64Array) -> ChannelStats:
+    def _of(
+        cls, count: Int64Array, mean: Float64Array, m2: Float64Array, weights: Float64Array | None = None
+    ) -> ChannelStats:
         """Make one that owns these arrays: unchecked, not copied."""
         self = cls()
-        self._moments = read_only(count), read_only(mean), read_only(m2)
+        weights = None if weights is None else read_only(weights)
+        self._moments = read_only(count), read_only(mean), read_only(m2), weights
         return self
 
     def _arrays_for(self, channels: int) -> Moments:
-        """Return count, mean and m2; `channels` counts as long as the number of channels is not known."""
+        """Return count, mean, m2 and the sum of weights or None; of `channels` as long as their number is unknown."""
         own = self._moments
         if own is None:
-            return full_count(0, channels), read_only(np.full(channels, np.nan)), read_only(np.zeros(channels))
+            return full_count(0, channels), read_only(np.full(channels, np.nan)), read_only(np.zeros(channels)), None
         return own
 
     @property
@@ -106,7 +110,7 @@ class ChannelStats:
 
     @property
     def sum_weights(self) -> Float64Array:
-        return read_only(self._arrays_for(0)[0].astype(np.float64))
+        return _measure(self._arrays_for(0))
 
     @property
     def mean(self) -> Float64Array:
@@ -127,7 +131,8 @@ class ChannelStats:
         Returns
         -------
         ndarray, float64, shape (C,)
-            ``m2 / (count - ddof)``, NaN where `count` is not greater than `ddof`.
+            ``m2 / (sum_weights - ddof)``, NaN where `sum_weights` is not greater than `ddof`. With `ddof` 1 weights are
+            thus taken as how often a value was seen.
 
         Raises
         ------
@@ -147,9 +152,10 @@ class ChannelStats:
         if ddof < 0:
             raise ValueError(f"ddof: expected an int >= 0, got {ddof}")
         ddof = min(ddof, INT64_MAX)  # no count is greater
-        count, _, m2 = self._arrays_for(0)
+        count, _, m2, weights = self._arrays_for(0)
         var = np.full(count.shape, np.nan)
-        np.divide(m2, count - ddof, out=var, where=count > ddof)
+        measure = count if weights is None else weights
+        np.divide(m2, measure - ddof, out=var, where=measure > ddof)
         return var
 
     def std(self, ddof: int = 0) -> Float64Array:
@@ -163,7 +169,7 @@ class ChannelStats:
         Returns
         -------
         ndarray, float64, shape (C,)
-            NaN where `count` is not greater than `ddof`.
+            NaN where `sum_weights` is not greater than `ddof`.
 
         Raises
         ------
@@ -182,7 +188,17 @@ class ChannelStats:
         std: Float64Array = np.sqrt(self.var(ddof))
         return std
 
-    def update(self, x: ArrayLike, *, axis: int = 1, num_threads: int | None = None) -> ChannelStats:
+    def update(
+        self,
+        x: ArrayLike,
+        *,
+        axis: int = 1,
+        num_threads: int | None = None,
+        mask: ArrayLike | None = None,
+        lengths: ArrayLike | None = None,
+        weights: ArrayLike | None = None,
+        flush_subnormals: bool = False,
+    ) -> ChannelStats:
         """Take in the values of an array.
 
         Parameters
@@ -194,6 +210,8 @@ class ChannelStats:
             Channel axis.
         num_threads : int, optional
             Number of threads for this call.
+        mask, lengths, weights, flush_subnormals : optional
+            As for `channel_stats`. Statistics with weights and without can be merged: a value without one weighs 1.
 
         Returns
         -------
@@ -220,9 +238,17 @@ class ChannelStats:
         >>> bn.ChannelStats().update(np.zeros((2, 3, 4, 4))).count.tolist()
         [32, 32, 32]
         """
-        threads = context_num_threads() if num_threads is None else num_threads
-        count, mean, m2 = _core.channel_stats(x, axis, threads)
-        self._absorb("x", (full_count(count, len(mean)), read_only(mean), read_only(m2)))
+        stats = channel_stats(
+            x,
+            axis=axis,
+            num_threads=num_threads,
+            mask=mask,
+            lengths=lengths,
+            weights=weights,
+            flush_subnormals=flush_subnormals,
+        )
+        assert stats._moments is not None
+        self._absorb("x", stats._moments)
         return self
 
     def merge(self, other: ChannelStats) -> ChannelStats:
@@ -276,8 +302,16 @@ class ChannelStats:
         if others != channels:
             raise ValueError(f"{name}: expected {channels} channels, as in these statistics, got {others}")
         count, mean, m2 = own[0].copy(), own[1].copy(), own[2].copy()
-        _core.merge_stats(count, mean, m2, *other)
-        self._moments = read_only(count), read_only(mean), read_only(m2)
+        weights = others_weights = None
+        if own[3] is not None or other[3] is not None:
+            weights, others_weights = _measure(own).copy(), _measure(other)
+        _core.merge_stats(count, weights, mean, m2, other[0], others_weights, other[1], other[2])
+        self._moments = (
+            read_only(count),
+            read_only(mean),
+            read_only(m2),
+            None if weights is None else read_only(weights),
+        )
 
     def __add__(self, other: ChannelStats) -> ChannelStats:
         if not isinstance(other, ChannelStats):
@@ -290,7 +324,8 @@ class ChannelStats:
         own, others = self._moments, other._moments
         if own is None or others is None:
             return own is others
-        return all(np.array_equal(a, b, equal_nan=True) for a, b in zip(own, others, strict=True))
+        pairs = (own[0], others[0]), (own[1], others[1]), (own[2], others[2]), (_measure(own), _measure(others))
+        return all(np.array_equal(a, b, equal_nan=True) for a, b in pairs)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the statistics to a file.
@@ -309,7 +344,7 @@ class ChannelStats:
         Notes
         -----
         The file is a NumPy ``.npz`` with ``format``, ``version``, ``channels`` (-1 while that is unknown), ``count``,
-        ``mean`` and ``m2``. The numbers are kept exactly.
+        ``mean`` and ``m2``; where values have weights, with ``sum_weights``. The numbers are kept exactly.
 
         Examples
         --------
@@ -379,7 +414,22 @@ class ChannelStats:
         return f"<ChannelStats: {len(now.count)} channels, count={span(now.count)}, mean={mean}, std={std}>"
 
 
-def channel_stats(x: ArrayLike, *, axis: int = 1, num_threads: int | None = None) -> ChannelStats:
+def _measure(moments: Moments) -> Float64Array:
+    """Return how much the values of each channel count."""
+    count, _, _, weights = moments
+    return read_only(count.astype(np.float64)) if weights is None else weights
+
+
+def channel_stats(
+    x: ArrayLike,
+    *,
+    axis: int = 1,
+    num_threads: int | None = None,
+    mask: ArrayLike | None = None,
+    lengths: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
+    flush_subnormals: bool = False,
+) -> ChannelStats:
     """Return count, mean and sum of squared deviations of each channel.
 
     Parameters
@@ -391,6 +441,14 @@ def channel_stats(x: ArrayLike, *, axis: int = 1, num_threads: int | None = None
         Channel axis.
     num_threads : int, optional
         Number of threads for this call; the setting if omitted.
+    mask : array_like of bool, optional
+        Which values count, broadcast to the shape of x without its channel axis; the others may be NaN.
+    lengths : array_like of int, shape (N,), optional
+        In place of a mask: how many positions of each sequence count, for x of shape (N, C, L) or (N, L, C).
+    weights : array_like, float32 or float64, optional
+        How much each value counts, finite and >= 0, broadcast as a mask is. A value of weight 0 may be NaN.
+    flush_subnormals : bool, default False
+        Whether numbers below the normal range are taken for 0, see `batch_norm_train`.
 
     Returns
     -------
@@ -402,7 +460,8 @@ def channel_stats(x: ArrayLike, *, axis: int = 1, num_threads: int | None = None
     TypeError
         An argument is of the wrong type or dtype.
     ValueError
-        `x` has fewer than 2 dimensions, `axis` is out of range, or `num_threads` is not positive.
+        `x` has fewer than 2 dimensions, an argument has the wrong shape, `axis` is out of range, `num_threads` is not
+        positive, or a weight is negative or not finite.
 
     Notes
     -----
@@ -410,6 +469,13 @@ def channel_stats(x: ArrayLike, *, axis: int = 1, num_threads: int | None = None
     (1979; 1983) in an order that depends on the shape alone, so a large mean does not spoil the variance and the
     number of threads does not change a bit of it. An array without values gives ``count`` 0. Unlike ``numpy.var`` it
     is right for float32 in any layout.
+
+    With weights ``mean = sum(w * x) / sum(w)`` and ``m2 = sum(w * (x - mean)**2)`` (West 1979), in float64.
+
+    References
+    ----------
+    D. H. D. West, Updating mean and variance estimates: an improved method, Communications of the ACM 22 (1979)
+    532-535.
 
     Examples
     --------
@@ -419,6 +485,11 @@ def channel_stats(x: ArrayLike, *, axis: int = 1, num_threads: int | None = None
     >>> stats.mean.tolist(), stats.var().tolist()
     ([1.0, 1.0, 1.0], [0.0, 0.0, 0.0])
     """
+    if lengths is not None:
+        mask = mask_of(x, axis, mask, lengths)
+    if weights is not None:
+        weights = as_weights(weights, mask)
     threads = context_num_threads() if num_threads is None else num_threads
-    count, mean, m2 = _core.channel_stats(x, axis, threads)
-    return ChannelStats._of(full_count(count, len(mean)), mean, m2)
+    count, total, mean, m2 = _core.channel_stats(x, axis, threads, mask, weights, flush_subnormals)
+    of_channels = None if total is None else np.full(len(mean), total)
+    return ChannelStats._of(full_count(count, len(mean)), mean, m2, of_channels)

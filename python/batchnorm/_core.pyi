@@ -17,8 +17,21 @@ Activation: TypeAlias = (
     Literal["relu"] | tuple[Literal["leaky_relu"], float] | tuple[Literal["prelu"], ArrayLike] | None
 )
 Signs: TypeAlias = tuple[NDArray[np.uint8], tuple[int, ...]] | None
+BoolArray: TypeAlias = NDArray[np.bool_]
+Parts: TypeAlias = tuple[Float64Array, Int64Array]
 SavedFields: TypeAlias = tuple[
-    Float64Array, int | Int64Array, float, int, np.dtype[Any] | None, bool, Activation, bool, Signs
+    Float64Array,
+    int | Int64Array,
+    float,
+    int,
+    np.dtype[Any] | None,
+    bool,
+    Activation,
+    bool,
+    Signs,
+    BoolArray | None,
+    Float64Array | None,
+    Parts | None,
 ]
 _Choice = TypeVar("_Choice", bound=str)
 
@@ -42,15 +55,22 @@ def batch_norm_train(
     activation: object,
     residual: object,
     keep_sign: object,
+    mask: object,
+    groups: object,
+    renorm: object,
+    on_nonfinite: object,
+    flush_subnormals: object,
     /,
 ) -> tuple[FloatArray, SavedFields]:
     """(y, fields).
 
-    fields are (state, count, eps, axis, weight_dtype, in_place, activation, had_residual, signs). state is read-only
-    float64 with rows mean, rstd, var, then weight if given, then bias if given. count is the number of values per
-    channel. eps and axis are the arguments as the plain numbers that were used. weight_dtype is None without a weight.
-    in_place tells whether y overwrote x. activation is the argument with a read-only copy of slopes. signs are the
-    bytes of the bits, and the strides in bits.
+    fields are (state, count, eps, axis, weight_dtype, in_place, activation, had_residual, signs, mask, factors, parts).
+    state is read-only float64 with rows mean, rstd, var, then weight if given, then bias if given. count is the number
+    of values per channel. eps and axis are the arguments as the plain numbers that were used. weight_dtype is None
+    without a weight. in_place tells whether y overwrote x. activation is the argument with a read-only copy of slopes.
+    signs are the bytes of the bits, and the strides in bits. mask is a read-only copy. factors are r and d of the
+    parts, (parts, 2, C), None without a renorm. parts are mean, rstd and var of each, (parts, 3, C), and their counts,
+    None if there is one.
     """
 
 def batch_norm_inference(
@@ -65,6 +85,8 @@ def batch_norm_inference(
     num_threads: object,
     activation: object,
     residual: object,
+    mask: object,
+    flush_subnormals: object,
     /,
 ) -> tuple[FloatArray, bool]:
     """(y, in_place), as in batch_norm_train."""
@@ -86,6 +108,10 @@ def batch_norm_backward(
     signs: Signs,
     y: object,
     residual_out: object,
+    mask: BoolArray | None,
+    factors: Float64Array | None,
+    parts: Parts | None,
+    flush_subnormals: object,
     /,
 ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray | None, FloatArray | None]:
     """(dx, dweight, dbias, dresidual, dslope).
@@ -109,6 +135,8 @@ def batch_norm_inference_backward(
     residual: object,
     y: object,
     residual_out: object,
+    mask: object,
+    flush_subnormals: object,
     /,
 ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray | None, FloatArray | None, FloatArray, FloatArray]:
     """(dx, dweight, dbias, dresidual, dslope, dmean, dvar).
@@ -116,14 +144,41 @@ def batch_norm_inference_backward(
     dmean and dvar come in the dtypes of running_mean and running_var.
     """
 
-def channel_stats(x: object, axis: object, num_threads: object, /) -> tuple[int, Float64Array, Float64Array]:
-    """(count, mean, m2), mean NaN where count is 0."""
+def batch_norm_double_backward(
+    ddx: object,
+    ddweight: object,
+    ddbias: object,
+    dy: object,
+    x: object,
+    mean: Float64Array,
+    rstd: Float64Array,
+    count: int | Int64Array,
+    weight: object,
+    weight_dtype: np.dtype[Any] | None,
+    axis: int,
+    training: object,
+    out: object,
+    dx_out: object,
+    num_threads: object,
+    flush_subnormals: object,
+    /,
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """(ddy, dx, dweight)."""
+
+def channel_stats(
+    x: object, axis: object, num_threads: object, mask: object, weights: object, flush_subnormals: object, /
+) -> tuple[int, float | None, Float64Array, Float64Array]:
+    """(count, sum of the weights or None, mean, m2), mean NaN where nothing counts. The mask tells the count alone
+    where there are weights.
+    """
 
 def merge_stats(
     count: Int64Array,
+    weights: Float64Array | None,
     mean: Float64Array,
     m2: Float64Array,
     other_count: Int64Array,
+    other_weights: Float64Array | None,
     other_mean: Float64Array,
     other_m2: Float64Array,
     /,
@@ -133,7 +188,7 @@ def merge_stats(
 def update_running_stats(
     running_mean: object,
     running_var: object,
-    count: Int64Array,
+    weights: Float64Array,
     mean: Float64Array,
     m2: Float64Array,
     momentum: object,
@@ -151,6 +206,7 @@ def denormalize(
     axis: object,
     out: object,
     num_threads: object,
+    flush_subnormals: object,
     /,
 ) -> FloatArray: ...
 def set_num_threads(n: object, /) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from . import _core
 from ._channel_stats import ChannelStats
+from ._masks import mask_of
 from ._saved import X_IS_GONE, Gradients, SavedStatistics
 from ._threads import context_num_threads
 
@@ -36,6 +37,12 @@ def batch_norm_train(
     activation: Activation = None,
     residual: ArrayLike | None = None,
     keep_sign: bool = False,
+    mask: ArrayLike | None = None,
+    lengths: ArrayLike | None = None,
+    groups: int = 1,
+    renorm: tuple[float, float] | None = None,
+    on_nonfinite: Literal["propagate", "raise", "skip_update"] = "propagate",
+    flush_subnormals: bool = False,
 ) -> tuple[FloatArray, SavedStatistics]:
     """Normalize each channel by the mean and the variance of this batch.
 
@@ -74,6 +81,24 @@ def batch_norm_train(
         Added before the activation. Its dtype is float64 where x's is, else float16, bfloat16 or float32.
     keep_sign : bool, default False
         Whether `saved` keeps a bit per value, so that the backward of an activation after a residual needs no y.
+    mask : array_like of bool, optional
+        Which values count, broadcast to the shape of x without its channel axis: (N, L) for padded sequences, (N, H, W)
+        for ragged images. The others, which may be NaN, count
+        neither here nor in the gradients, and y and dx are 0 there.
+    lengths : array_like of int, shape (N,), optional
+        In place of a mask: how many positions of each sequence count, for x of shape (N, C, L) or (N, L, C).
+    groups : int, default 1
+        Into how many parts the batch is cut, each normalized by its own statistics: ghost batch normalization. Parts
+        have ``ceil(N / groups)`` samples, the last one fewer. The running statistics take in those of all together.
+    renorm : (r_max, d_max), optional
+        Batch renormalization by the running statistics, within these bounds; r_max >= 1 and d_max >= 0. (1, 0) is plain
+        batch normalization.
+    on_nonfinite : {"propagate", "raise", "skip_update"}, default "propagate"
+        What to do about a batch of which a mean or a variance is NaN or infinite: let it into the running statistics,
+        raise a ValueError before y is written, or leave the running statistics as they are.
+    flush_subnormals : bool, default False
+        Whether numbers below the normal range are taken for 0, which spares a CPU its slow way with them. Threads are
+        left as they were.
 
     Returns
     -------
@@ -87,7 +112,8 @@ def batch_norm_train(
     TypeError
         An argument is of the wrong type or dtype.
     ValueError
-        An argument has the wrong shape or value, or there is one value per channel and `on_single` is "error".
+        An argument has the wrong shape or value, there is one value per channel and `on_single` is "error", or a
+        statistic is not finite and `on_nonfinite` is "raise".
 
     Notes
     -----
@@ -110,8 +136,28 @@ def batch_norm_train(
     Half precisions are widened to float32 as they are read, and y is rounded once, to nearest even. The activations are
     those of Nair & Hinton (2010), Maas et al. (2013) and He et al. (2015), equation 1.
 
+    With `groups` (Hoffer et al. 2017, Algorithm 1) y is, bit by bit, what one call for each part gives. A part, or a
+    batch, of which nothing counts is treated as an empty one.
+
+    With `renorm` (Ioffe 2017, Algorithm 1) ``(x - mean) / sqrt(var + eps)`` is multiplied by r and moved by d, before
+    weight and bias::
+
+        sigma = sqrt(running_var + eps)
+        r = clip(sqrt(var + eps) / sigma, 1 / r_max, r_max)
+        d = clip((mean - running_mean) / sigma, -d_max, d_max)
+
+    with the running statistics as they were before this batch; the backward takes r and d as constants, as the paper
+    does. Ioffe averages the deviation, here the variance is averaged. `batchnorm.training.RenormWarmup` gives his
+    schedule.
+
     References
     ----------
+    E. Hoffer, I. Hubara, D. Soudry, Train longer, generalize better: closing the generalization gap in large batch
+    training of neural networks, 2017, arXiv:1705.08741.
+
+    S. Ioffe, Batch Renormalization: Towards Reducing Minibatch Dependence in Batch-Normalized Models, 2017,
+    arXiv:1702.03275.
+
     S. Ioffe, C. Szegedy, Batch Normalization: Accelerating Deep Network Training by Reducing Internal Covariate
     Shift, 2015, arXiv:1502.03167.
 
@@ -126,6 +172,8 @@ def batch_norm_train(
     >>> saved.mean.round(12).tolist(), saved.var.round(12).tolist()
     ([1.0], [0.025])
     """
+    if lengths is not None:
+        mask = mask_of(x, axis, mask, lengths)
     y, fields = _core.batch_norm_train(
         x,
         weight,
@@ -144,6 +192,11 @@ def batch_norm_train(
         activation,
         residual,
         keep_sign,
+        mask,
+        groups,
+        renorm,
+        on_nonfinite,
+        flush_subnormals,
     )
     return y, SavedStatistics._of(fields)
 
@@ -161,6 +214,9 @@ def batch_norm_inference(
     num_threads: int | None = None,
     activation: Activation = None,
     residual: ArrayLike | None = None,
+    mask: ArrayLike | None = None,
+    lengths: ArrayLike | None = None,
+    flush_subnormals: bool = False,
 ) -> FloatArray:
     """Normalize each channel by given statistics.
 
@@ -186,6 +242,11 @@ def batch_norm_inference(
         What y is passed through, see `batch_norm_train`.
     residual : array_like, shape of x, optional
         Added before the activation.
+    mask, lengths : optional
+        Which values count, see `batch_norm_train`; y is 0 where one doesn't.
+    flush_subnormals : bool, default False
+        Whether numbers below the normal range are taken for 0, which spares a CPU its slow way with them. Threads are
+        left as they were.
 
     Returns
     -------
@@ -223,6 +284,8 @@ def batch_norm_inference(
     >>> y[0, 0, 0].round(3).tolist() == ((1 - mean) / std).round(3).astype(np.float32).tolist()
     True
     """
+    if lengths is not None:
+        mask = mask_of(x, axis, mask, lengths)
     y, _ = _core.batch_norm_inference(
         x,
         running_mean,
@@ -235,6 +298,8 @@ def batch_norm_inference(
         context_num_threads() if num_threads is None else num_threads,
         activation,
         residual,
+        mask,
+        flush_subnormals,
     )
     return y
 
@@ -249,6 +314,7 @@ def batch_norm_backward(
     num_threads: int | None = None,
     y: ArrayLike | None = None,
     residual_out: FloatArray | None = None,
+    flush_subnormals: bool = False,
 ) -> Gradients:
     """Differentiate `batch_norm_train`.
 
@@ -271,6 +337,9 @@ def batch_norm_backward(
         tells, or, after a residual, the signs that `keep_sign` kept.
     residual_out : ndarray, shape of x, optional
         Array to write dresidual to, a new one if omitted. It may be `dy` itself if `out` is not.
+    flush_subnormals : bool, default False
+        Whether numbers below the normal range are taken for 0, which spares a CPU its slow way with them. Threads are
+        left as they were.
 
     Returns
     -------
@@ -301,6 +370,9 @@ def batch_norm_backward(
 
     Where ``var + eps`` is 0, dx is 0. An empty batch gives an empty dx, and zeros. A NaN counts as positive.
 
+    A mask, groups and a renormalization of the forward are in `saved`: dx and dresidual are 0 where x was masked, each
+    group has its own sums, and with r and d ``dweight = sum(g * (xhat * r + d))`` and dx is r times as large.
+
     Where x is None, v is y, divided by the slope where that is not positive, and ``xhat = (v - bias) / weight`` (Rota
     Bulo et al. 2018, section 3). Forward and backward then need one large array less. It takes slopes and weights of at
     least 0.001, and no residual; xhat is off by what rounding y loses, ``eps(dtype) * abs(y / weight)``, which for a
@@ -323,7 +395,7 @@ def batch_norm_backward(
     """
     if not isinstance(saved, SavedStatistics):
         raise TypeError(f"saved: expected a SavedStatistics, got {type(saved).__name__}")
-    state, count, _, axis, weight_dtype, in_place, activation, had_residual, signs = saved._fields
+    state, count, _, axis, weight_dtype, in_place, activation, had_residual, signs, mask, factors, parts = saved._fields
     if in_place and x is not None:
         raise ValueError(X_IS_GONE)
     # Only the side of the kink, and an x that is found from y, depend on it.
@@ -349,6 +421,10 @@ def batch_norm_backward(
         signs,
         y,
         residual_out,
+        mask,
+        factors,
+        parts,
+        flush_subnormals,
     )
     return Gradients._of((dx, dweight, dbias, dresidual, dslope, None, None))
 
@@ -369,6 +445,9 @@ def batch_norm_inference_backward(
     residual: ArrayLike | None = None,
     y: ArrayLike | None = None,
     residual_out: FloatArray | None = None,
+    mask: ArrayLike | None = None,
+    lengths: ArrayLike | None = None,
+    flush_subnormals: bool = False,
 ) -> Gradients:
     """Differentiate `batch_norm_inference`, the form with frozen statistics.
 
@@ -396,6 +475,10 @@ def batch_norm_inference_backward(
         What the forward returned. Without it the side of the activation's kink is computed anew.
     residual_out : ndarray, shape of x, optional
         Array to write dresidual to, a new one if omitted. It may be `dy` itself if `out` is not.
+    mask, lengths : optional
+        The forward's.
+    flush_subnormals : bool, default False
+        Whether numbers below the normal range are taken for 0, see `batch_norm_train`.
 
     Returns
     -------
@@ -434,6 +517,8 @@ def batch_norm_inference_backward(
     >>> gradients.dx.tolist(), gradients.dweight.tolist(), gradients.dmean.tolist(), gradients.dvar.tolist()
     ([[0.5], [0.5]], [2.0], [-1.0], [-0.25])
     """
+    if lengths is not None:
+        mask = mask_of(x, axis, mask, lengths)
     gradients = _core.batch_norm_inference_backward(
         dy,
         x,
@@ -449,6 +534,8 @@ def batch_norm_inference_backward(
         residual,
         y,
         residual_out,
+        mask,
+        flush_subnormals,
     )
     return Gradients._of(gradients)
 
@@ -491,8 +578,8 @@ def update_running_stats(
         running_mean = (1 - momentum) * running_mean + momentum * mean
         running_var  = (1 - momentum) * running_var  + momentum * m2 / (m - 1)
 
-    A channel without values keeps its statistics; with one value it keeps its variance, when that is the unbiased
-    one. After an error nothing has changed.
+    where m is the sum of the weights, if the values have some. A channel without values keeps its statistics; with one
+    value it keeps its variance, when that is the unbiased one. After an error nothing has changed.
 
     Examples
     --------
@@ -507,9 +594,10 @@ def update_running_stats(
         raise TypeError(f"stats: expected a ChannelStats, got {type(stats).__name__}")
     channels = running_mean.size if isinstance(running_mean, np.ndarray) else 0
     # Empty statistics have no number of channels yet, so they fit any.
-    count, mean, m2 = stats._arrays_for(channels)
+    count, mean, m2, weights = stats._arrays_for(channels)
+    weights = count.astype(np.float64) if weights is None else weights
     try:
-        _core.update_running_stats(running_mean, running_var, count, mean, m2, momentum, momentum_of, unbiased)
+        _core.update_running_stats(running_mean, running_var, weights, mean, m2, momentum, momentum_of, unbiased)
     except ValueError:
         # Where the running statistics fit each other, it is the other ones that do not fit.
         if len(count) != channels and (channels,) == running_mean.shape == getattr(running_var, "shape", None):
@@ -528,6 +616,7 @@ def denormalize(
     axis: int = 1,
     out: FloatArray | None = None,
     num_threads: int | None = None,
+    flush_subnormals: bool = False,
 ) -> FloatArray:
     """Undo `batch_norm_inference`.
 
@@ -547,6 +636,8 @@ def denormalize(
         Array to write x to; it is the very array returned. It may be `y` itself, otherwise it overlaps no argument.
     num_threads : int, optional
         Number of threads for this call; the setting if omitted.
+    flush_subnormals : bool, default False
+        Whether numbers below the normal range are taken for 0, see `batch_norm_train`.
 
     Returns
     -------
@@ -583,4 +674,5 @@ def denormalize(
         axis,
         out,
         context_num_threads() if num_threads is None else num_threads,
+        flush_subnormals,
     )

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 import numpy as np
 
 from . import _core
-from ._checks import INT64_MAX, as_array, as_int, float_dtype, require_writeable
+from ._channel_stats import ChannelStats
+from ._checks import INT64_MAX, as_array, as_int, as_renorm, float_dtype, require_writeable
 from ._functions import batch_norm_backward, batch_norm_inference_backward, batch_norm_train
+from ._masks import mask_of
 from ._saved import X_IS_GONE, SavedStatistics
 from ._threads import context_num_threads
 
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike, NDArray
     from typing_extensions import Self
 
-    from ._core import Activation, FloatArray, Int64Array
+    from ._core import Activation, BoolArray, FloatArray, Int64Array
 
 
 class _Frozen(NamedTuple):
@@ -41,6 +43,7 @@ class _Frozen(NamedTuple):
     bias_data: bytes
     activation: Activation
     residual: ArrayLike | None
+    mask: BoolArray | None
 
     def arrays(self) -> tuple[FloatArray, FloatArray, FloatArray | None, FloatArray | None]:
         """Return mean, var, weight and bias as they were, read-only."""
@@ -57,7 +60,7 @@ class _Frozen(NamedTuple):
 # The fields of _Frozen.
 _Fields: TypeAlias = (
     "tuple[FloatArray, bytes, FloatArray, bytes, FloatArray | None, bytes, float, int, bool, FloatArray | None, bytes, "
-    "Activation, ArrayLike | None]"
+    "Activation, ArrayLike | None, BoolArray | None]"
 )
 
 
@@ -94,6 +97,16 @@ class BatchNorm:
     activation : None, "relu", ("leaky_relu", slope) or ("prelu", slopes), optional
         Applied to the result in the same sweep, see `batch_norm_train`. Slopes are the caller's parameter: the layer
         reads them at each forward, and gives their gradient.
+    groups : int, default 1
+        Into how many parts a training batch is cut, each normalized by its own statistics, see `batch_norm_train`.
+    renorm : (r_max, d_max), optional
+        Batch renormalization in training, within these bounds, see `batch_norm_train`. The attribute may be set anew,
+        as `batchnorm.training.RenormWarmup` does.
+    on_nonfinite : {"propagate", "raise", "skip_update"}, default "propagate"
+        What to do about a training batch of which a mean or a variance is not finite. A batch that is skipped is not
+        counted.
+    flush_subnormals : bool, default False
+        Whether numbers below the normal range are taken for 0.
 
     Attributes
     ----------
@@ -158,6 +171,7 @@ class BatchNorm:
     residual_grad: FloatArray | None
     slope_grad: FloatArray | None
     training: bool
+    _collected: ChannelStats | None  # takes the batches' statistics in place of the running ones
     _pending: tuple[Any, SavedStatistics | _Fields, FloatArray | None] | None
 
     def __init__(
@@ -177,6 +191,10 @@ class BatchNorm:
         dtype: DTypeLike = np.float32,
         num_threads: int | None = None,
         activation: Activation = None,
+        groups: int = 1,
+        renorm: tuple[float, float] | None = None,
+        on_nonfinite: Literal["propagate", "raise", "skip_update"] = "propagate",
+        flush_subnormals: bool = False,
     ) -> None:
         self.num_features = as_int("num_features", num_features)
         if self.num_features < 1:
@@ -199,6 +217,16 @@ class BatchNorm:
         self.num_threads = num_threads
         _core.check_activation(activation, self.num_features)
         self.activation = activation
+        self.groups = as_int("groups", groups)
+        if self.groups < 1:
+            raise ValueError(f"groups: expected a positive int, got {groups}")
+        self.renorm = as_renorm("renorm", renorm)
+        if self.renorm is not None and not self.track_running_stats:
+            raise ValueError("renorm: expected None without running statistics, which it compares batches with")
+        self.on_nonfinite: Literal["propagate", "raise", "skip_update"] = _core.check_choice(
+            on_nonfinite, "on_nonfinite", ["propagate", "raise", "skip_update"]
+        )
+        self.flush_subnormals = _core.check_flag(flush_subnormals, "flush_subnormals")
 
         def fill(exists: bool, value: float) -> FloatArray | None:
             return np.full(self.num_features, value, self.dtype) if exists else None
@@ -210,8 +238,17 @@ class BatchNorm:
         self.training = True
         self.residual_grad = self.slope_grad = None
         self._pending = None
+        self._collected = None
 
-    def forward(self, x: ArrayLike, out: FloatArray | None = None, *, residual: ArrayLike | None = None) -> FloatArray:
+    def forward(
+        self,
+        x: ArrayLike,
+        out: FloatArray | None = None,
+        *,
+        residual: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+        lengths: ArrayLike | None = None,
+    ) -> FloatArray:
         """Normalize a batch; ``layer(x)`` is the same.
 
         Parameters
@@ -223,6 +260,8 @@ class BatchNorm:
             x from y, where weight and activation let it.
         residual : array_like, shape of x, optional
             Added to the result before the activation.
+        mask, lengths : optional
+            Which values count, see `batch_norm_train`; y, and dx of the backward, are 0 where one doesn't.
 
         Returns
         -------
@@ -253,7 +292,9 @@ class BatchNorm:
         """
         mean, var, weight, eps, axis = self.running_mean, self.running_var, self.weight, self.eps, self.axis
         if self.training or mean is None or var is None:
-            y, in_batch = self._normalize_batch(x, self.weight, self.bias, out, self.activation, residual)
+            y, in_batch = self._normalize_batch(
+                x, self.weight, self.bias, out, self.activation, residual, mask, lengths
+            )
             in_place, with_signs = in_batch._fields[5], in_batch._fields[8] is not None
             tells = in_place or (residual is not None and not with_signs)
             self._pending = None if in_place else x, in_batch, y if tells else None
@@ -264,9 +305,12 @@ class BatchNorm:
         if type(axis) is not int:
             axis = _core.check_axis_int(axis)
         threads = context_num_threads() if self.num_threads is None else self.num_threads
+        if lengths is not None:
+            mask = mask_of(x, axis, mask, lengths)
         try:  # not by way of batch_norm_inference, whose share of a small call is 5 %
             y, in_place = _core.batch_norm_inference(
-                x, mean, var, weight, self.bias, eps, axis, out, threads, self.activation, residual
+                *(x, mean, var, weight, self.bias, eps, axis, out, threads, self.activation, residual, mask),
+                self.flush_subnormals,
             )
         except ValueError:
             self._check_channels(x)
@@ -281,7 +325,7 @@ class BatchNorm:
             x,
             (
                 *(mean, mean.tobytes(), var, var.tobytes(), weight, weight_data, eps, axis, in_place),
-                *(bias, bias_data, activation, residual),
+                *(bias, bias_data, activation, residual, None if mask is None else np.array(mask)),
             ),
             None,
         )
@@ -297,11 +341,14 @@ class BatchNorm:
         out: FloatArray | None = None,
         activation: Activation = None,
         residual: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+        lengths: ArrayLike | None = None,
     ) -> tuple[FloatArray, SavedStatistics]:
-        """Normalize by the batch's statistics, and let the running ones take it in."""
+        """Normalize by the batch's statistics, and let the running ones, or those that are collected, take it in."""
         if weight is None and bias is None and self.running_mean is None:
             self._check_channels(x)  # there is nothing else that could tell
-        counter = self.num_batches_tracked if self.training else None
+        collected = self._collected if self.training else None
+        counter = self.num_batches_tracked if self.training and collected is None else None
         batches = 1
         if counter is not None:
             require_writeable("num_batches_tracked", counter)
@@ -329,12 +376,24 @@ class BatchNorm:
                 activation=activation,
                 residual=residual,
                 keep_sign=residual is not None and not (isinstance(activation, tuple) and activation[0] == "prelu"),
+                mask=mask,
+                lengths=lengths,
+                update_stats=collected is None,
+                groups=self.groups if self.training else 1,
+                renorm=self.renorm if self.training else None,
+                on_nonfinite=self.on_nonfinite,
+                flush_subnormals=self.flush_subnormals,
             )
         except ValueError:
             self._check_channels(x)
             raise
-        if counter is not None and saved._fields[1]:  # an empty batch counts nothing
+        counts = bool(saved._fields[1])  # an empty batch counts nothing
+        if counts and self.on_nonfinite == "skip_update":
+            counts = bool(np.isfinite(saved.mean).all() and np.isfinite(saved.var).all())
+        if counts and counter is not None:
             counter[()] = batches
+        if counts and collected is not None:
+            collected.merge(saved.stats)
         return y, saved
 
     def _check_channels(self, x: ArrayLike) -> None:
@@ -386,7 +445,9 @@ class BatchNorm:
             raise RuntimeError("backward: expected one forward before each backward, got none since the last one")
         x, saved, y = self._pending
         if isinstance(saved, SavedStatistics):
-            gradients = batch_norm_backward(dy, x, saved, y=y, num_threads=self.num_threads)
+            gradients = batch_norm_backward(
+                dy, x, saved, y=y, num_threads=self.num_threads, flush_subnormals=self.flush_subnormals
+            )
         else:
             frozen = _Frozen(*saved)
             if frozen.in_place:
@@ -400,6 +461,8 @@ class BatchNorm:
                 num_threads=self.num_threads,
                 activation=frozen.activation,
                 residual=frozen.residual,
+                mask=frozen.mask,
+                flush_subnormals=self.flush_subnormals,
             )
         _write(("weight_grad", self.weight_grad, gradients.dweight), ("bias_grad", self.bias_grad, gradients.dbias))
         self.residual_grad, self.slope_grad = gradients.dresidual, gradients.dslope
@@ -578,7 +641,7 @@ class BatchNorm:
         _write(("weight", self.weight, 1), ("bias", self.bias, 0))
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_pending": None}
+        return {**self.__dict__, "_pending": None, "_collected": None}
 
     def __repr__(self) -> str:
         extras = {
@@ -591,6 +654,10 @@ class BatchNorm:
             "dtype": self.dtype.name,
             "num_threads": self.num_threads,
             "activation": self.activation,
+            "groups": self.groups,
+            "renorm": self.renorm,
+            "on_nonfinite": self.on_nonfinite,
+            "flush_subnormals": self.flush_subnormals,
         }
         extra = "".join(f", {name}={value!r}" for name, value in extras.items() if value != _DEFAULTS[name])
         return (
@@ -609,6 +676,10 @@ _DEFAULTS = {
     "dtype": "float32",
     "num_threads": None,
     "activation": None,
+    "groups": 1,
+    "renorm": None,
+    "on_nonfinite": "propagate",
+    "flush_subnormals": False,
 }
 
 

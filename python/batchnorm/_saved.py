@@ -13,7 +13,7 @@ from ._checks import INT64_MAX, as_array, as_vector, read_only
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from ._core import Activation, Float64Array, FloatArray, Int64Array, SavedFields
+    from ._core import Activation, BoolArray, Float64Array, FloatArray, Int64Array, SavedFields
 
 X_IS_GONE = (
     "x: expected the x of the forward, but it is gone: the forward was called with out=x and overwrote it. "
@@ -83,9 +83,15 @@ class SavedStatistics:
     activation : None, "relu", ("leaky_relu", slope) or ("prelu", slopes)
         As above; slopes are read-only.
     scale, shift : ndarray, float64, shape (C,)
-        The forward as ``y = x * scale + shift``, read-only.
+        The forward as ``y = x * scale + shift``, read-only. (With groups each has a transform of its own.)
     stats : ChannelStats
         The batch's statistics, ready to be merged.
+    mask : ndarray of bool, or None
+        A read-only copy of the forward's.
+    groups : tuple of ChannelStats, or None
+        The statistics of each group, where the forward cut the batch.
+    renorm : ndarray, float64, shape (2, C) or (groups, 2, C), or None
+        r and d of batch renormalization, read-only.
 
     Raises
     ------
@@ -150,7 +156,7 @@ class SavedStatistics:
         rows = [row for row in (mean, rstd, var, weight, bias) if row is not None]
         state = read_only(np.array(rows, dtype=np.float64))
         activation = _core.check_activation(activation, channels)
-        self._fields = (state, checked_count, eps, axis, weight_dtype, False, activation, False, None)
+        self._fields = (state, checked_count, eps, axis, weight_dtype, False, activation, False, None, None, None, None)
 
     @classmethod
     def _of(cls, fields: SavedFields) -> SavedStatistics:
@@ -205,28 +211,47 @@ class SavedStatistics:
 
     @property
     def scale(self) -> Float64Array:
-        weight = self.weight
-        if weight is None:
+        weight, renorm = self.weight, self.renorm
+        if weight is None and renorm is None:
             return self.rstd
         with np.errstate(over="ignore", invalid="ignore"):
-            scale: Float64Array = read_only(weight * self.rstd)
-        return scale
+            scale = self.rstd if weight is None else weight * self.rstd
+            if renorm is not None and renorm.ndim == 2:
+                scale = renorm[0] * scale
+        return read_only(scale)
 
     @property
     def shift(self) -> Float64Array:
-        bias = self.bias
+        bias, weight, renorm = self.bias, self.weight, self.renorm
         with np.errstate(over="ignore", invalid="ignore"):
-            shift: Float64Array = read_only((0.0 if bias is None else bias) - self.mean * self.scale)
-        return shift
+            shift: Float64Array = (0.0 if bias is None else bias) - self.mean * self.scale
+            if renorm is not None and renorm.ndim == 2:
+                shift = shift + (renorm[1] if weight is None else weight * renorm[1])
+        return read_only(shift)
+
+    @property
+    def mask(self) -> BoolArray | None:
+        return self._fields[9]
+
+    @property
+    def renorm(self) -> Float64Array | None:
+        factors = self._fields[10]
+        return factors[0] if factors is not None and len(factors) == 1 else factors
+
+    @property
+    def groups(self) -> tuple[ChannelStats, ...] | None:
+        parts = self._fields[11]
+        if parts is None:
+            return None
+        channels = parts[0].shape[2]
+        return tuple(
+            _stats_of(full_count(int(count), channels), statistics[0], statistics[2])
+            for statistics, count in zip(*parts, strict=True)
+        )
 
     @property
     def stats(self) -> ChannelStats:
-        count = self.count
-        with np.errstate(over="ignore", invalid="ignore"):
-            m2 = np.where(count == 0, 0.0, self.var * count)
-            # A single value does not deviate; a var that was taken from rstd and eps may, by rounding.
-            m2 = np.where(count == 1, self.mean - self.mean, m2)
-        return ChannelStats._of(count, np.where(count == 0, np.nan, self.mean), m2)
+        return _stats_of(self.count, self.mean, self.var)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restore, self._fields
@@ -238,26 +263,42 @@ class SavedStatistics:
         return self
 
     def __repr__(self) -> str:
-        state, _, eps, axis, _, in_place, activation, residual, signs = self._fields
+        state, _, eps, axis, _, in_place, activation, residual, signs, mask, factors, parts = self._fields
         given = "".join(f", {name}" for name in ("weight", "bias") if getattr(self, name) is not None)
         if activation is not None:
             given += f", {activation if isinstance(activation, str) else activation[0]}"
         given += ", residual" if residual else ""
         given += ", signs" if signs is not None else ""
+        given += ", mask" if mask is not None else ""
+        given += ", renorm" if factors is not None else ""
+        given += f", {len(parts[1])} groups" if parts is not None else ""
         end = ", in place" if in_place else ""
         count = span(self.count)
         return f"<SavedStatistics: {state.shape[1]} channels, count={count}, eps={eps}, axis={axis}{given}{end}>"
 
 
 def _restore(state: Float64Array, count: int | Int64Array, *rest: Any) -> SavedStatistics:
-    """Undo a pickle, which forgets that arrays are read-only. An older one knows no activation, residual and signs."""
-    before, (activation, residual, signs) = rest[:4], rest[4:] or (None, False, None)
+    """Undo a pickle, which forgets that arrays are read-only. An older one has fewer fields."""
+    defaults = (None, False, None, None, None, None)  # from activation on
+    fields: tuple[Any, ...] = (*rest[4:], *defaults[len(rest) - 4 :])
+    activation, _, signs, mask, factors, parts = fields
+    for array in (mask, factors, *(parts or ())):
+        if array is not None:
+            read_only(array)
     if isinstance(activation, tuple) and isinstance(activation[1], np.ndarray):
         read_only(activation[1])
     if signs is not None:
         read_only(signs[0])
     count = count if isinstance(count, int) else read_only(count)
-    return SavedStatistics._of((read_only(state), count, *before, activation, residual, signs))
+    return SavedStatistics._of((read_only(state), count, *rest[:4], *fields))
+
+
+def _stats_of(count: Int64Array, mean: Float64Array, var: Float64Array) -> ChannelStats:
+    with np.errstate(over="ignore", invalid="ignore"):
+        m2 = np.where(count == 0, 0.0, var * count)
+        # A single value does not deviate; a var that was taken from rstd and eps may, by rounding.
+        m2 = np.where(count == 1, mean - mean, m2)
+    return ChannelStats._of(count, np.where(count == 0, np.nan, mean), m2)
 
 
 _NAMES = ("dx", "dweight", "dbias", "dresidual", "dslope", "dmean", "dvar")

@@ -10,22 +10,25 @@ import numpy as np
 if TYPE_CHECKING:
     from ._core import Float64Array, Int64Array
 
-Moments: TypeAlias = "tuple[Int64Array, Float64Array, Float64Array]"  # count, mean, m2
+# count, mean, m2, and what the weights of the values add up to, if they have some
+Moments: TypeAlias = "tuple[Int64Array, Float64Array, Float64Array, Float64Array | None]"
 
 _FORMAT = "batchnorm.ChannelStats"
-_VERSION = 1
+_VERSION, _VERSION_WITH_WEIGHTS = 1, 2
 
 
 def write_stats(path: str | os.PathLike[str], moments: Moments | None) -> None:
     """Write a file that `read_stats` returns the same from; one that is there is replaced, at once and whole."""
     nothing = np.zeros(0)
-    count, mean, m2 = (nothing.astype(np.int64), nothing, nothing) if moments is None else moments
+    count, mean, m2, weights = (nothing.astype(np.int64), nothing, nothing, None) if moments is None else moments
+    more: dict[str, Any] = {} if weights is None else {"sum_weights": weights}
+    version = _VERSION_WITH_WEIGHTS if more else _VERSION
     channels = -1 if moments is None else len(count)
     target = os.path.realpath(os.fsdecode(path))  # through a symbolic link, to what it names
     temporary = os.path.join(os.path.dirname(target), f".batchnorm-{os.urandom(8).hex()}.tmp")
     try:
         with open(temporary, "xb") as file:
-            np.savez(file, format=_FORMAT, version=_VERSION, channels=channels, count=count, mean=mean, m2=m2)
+            np.savez(file, format=_FORMAT, version=version, channels=channels, count=count, mean=mean, m2=m2, **more)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)
@@ -57,26 +60,34 @@ def _read(file: Any) -> Moments | None:
         if "format" not in archive or np.asarray(archive["format"]).tolist() != _FORMAT:
             raise ValueError("another .npz file")
         version = _integer("version", archive["version"])
-        if version != _VERSION:
-            raise ValueError(f"version {version!r} (this batchnorm reads version {_VERSION})")
+        if version not in (_VERSION, _VERSION_WITH_WEIGHTS):
+            raise ValueError(
+                f"version {version!r} (this batchnorm reads versions {_VERSION} and {_VERSION_WITH_WEIGHTS})"
+            )
         channels = _integer("channels", archive["channels"])
         count = _of_dtype(archive["count"], np.dtype(np.int64))
         mean, m2 = (_of_dtype(archive[name], np.dtype(np.float64)) for name in ("mean", "m2"))
-    shapes = count.shape, mean.shape, m2.shape
-    if channels < -1 or shapes != ((max(channels, 0),),) * 3:
+        weights = None
+        if version == _VERSION_WITH_WEIGHTS:
+            weights = _of_dtype(archive["sum_weights"], np.dtype(np.float64))
+    measure = count if weights is None else weights  # what counts how much
+    shapes = count.shape, measure.shape, mean.shape, m2.shape
+    if channels < -1 or shapes != ((max(channels, 0),),) * 4:
         raise ValueError(f"shapes {shapes} for {channels} channels")
     # NaN and Inf in the data, and deviations whose squares overflow, leave NaN or Inf in m2, so no more can be said.
     deviates = (m2 != 0) & ~(np.isnan(m2) & ~np.isfinite(mean))
     for impossible, what in (
         (count < 0, "a negative count"),
         (m2 < 0, "a negative m2"),
-        ((count == 0) & ~np.isnan(mean), "a mean of no values"),
-        ((count == 0) & (m2 != 0), "an m2 of no values that is not 0"),
+        (~((measure >= 0) & np.isfinite(measure)), "a negative or infinite sum of weights"),
+        ((measure > 0) & (count == 0), "weights of no values"),
+        ((measure == 0) & ~np.isnan(mean), "a mean of no values"),
+        ((measure == 0) & (m2 != 0), "an m2 of no values that is not 0"),
         ((count == 1) & deviates, "an m2 of one value that is not 0"),
     ):
         if impossible.any():
             raise ValueError(f"impossible numbers: {what} in channel {int(impossible.argmax())}")
-    return None if channels < 0 else (count, mean, m2)
+    return None if channels < 0 else (count, mean, m2, weights)
 
 
 def _integer(name: str, value: Any) -> int:

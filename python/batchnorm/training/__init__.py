@@ -23,7 +23,7 @@ from .averages import ExponentialMovingAverage
 from .optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
 from .pruning import add_l1, clip_by_norm, clip_by_value, kept_channels, take_channels, take_layer
 from .roles import Phases, by_role, gradients_of, parameters_of
-from .schedules import ExponentialLR, LinearWarmup, ReduceOnPlateau
+from .schedules import ExponentialLR, LinearWarmup, ReduceOnPlateau, RenormWarmup
 from .transfer import blend, extract, reestimate, transfer
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "Phases",
     "RMSprop",
     "ReduceOnPlateau",
+    "RenormWarmup",
     "add_l1",
     "blend",
     "by_role",

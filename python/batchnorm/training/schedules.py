@@ -1,17 +1,20 @@
-"""Learning-rate schedules. Each multiplies the rates of an optimizer's groups, so that they can be combined."""
+"""Schedules: of learning rates, by factors, so that they can be combined, and of batch renormalization's bounds."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
 
 from .. import _core
-from .._checks import as_int
+from .._checks import as_int, as_renorm
+from .._layer import BatchNorm
 from ._checks import as_positive, as_rate, as_real
 from ._state import Stateful
 from .optimizers import Optimizer
+from .roles import as_layers
 
 
 def _scale(optimizer: Optimizer, factor: float, least: float = 0.0) -> None:
@@ -275,3 +278,95 @@ class ReduceOnPlateau(Stateful):
     def _set_state(self, state: dict[str, np.ndarray[Any, Any]]) -> None:
         for name in ("best", "waited", "cooling"):
             setattr(self, name, state[name].item())
+
+
+class RenormWarmup(Stateful):
+    """Bounds of batch renormalization that widen: at first the layers are plain batch normalization.
+
+    Parameters
+    ----------
+    layers : mapping of str to BatchNorm
+        Their `renorm` is set, at once and at each step.
+    renorm : (r_max, d_max), default (3, 5)
+        The bounds in the end; r_max >= 1 and d_max >= 0.
+    start : int, default 5000
+        Number of steps with (1, 0).
+    r_end, d_end : int, default 40000 and 25000
+        The steps at which r_max and d_max are reached, linearly; greater than `start`.
+
+    Attributes
+    ----------
+    renorm, start, r_end, d_end
+    steps : int
+        Number of steps.
+
+    Raises
+    ------
+    TypeError, ValueError
+        `layers` is something else, a layer has no running statistics, or a number is not in its range.
+
+    Notes
+    -----
+    The defaults are those of Ioffe, Batch Renormalization, 2017, section 4.
+
+    Examples
+    --------
+    >>> import batchnorm as bn
+    >>> from batchnorm.training import RenormWarmup
+    >>> layer = bn.BatchNorm(1)
+    >>> schedule, bounds = RenormWarmup({"bn": layer}, (3.0, 4.0), start=1, r_end=3, d_end=2), [layer.renorm]
+    >>> for _ in range(3):
+    ...     schedule.step()
+    ...     bounds.append(layer.renorm)
+    >>> bounds
+    [(1.0, 0.0), (1.0, 0.0), (2.0, 4.0), (3.0, 4.0)]
+    """
+
+    def __init__(
+        self,
+        layers: Mapping[str, BatchNorm],
+        renorm: tuple[float, float] = (3.0, 5.0),
+        *,
+        start: int = 5000,
+        r_end: int = 40000,
+        d_end: int = 25000,
+    ) -> None:
+        self._layers = as_layers(layers)
+        for name, layer in self._layers.items():
+            if layer.running_mean is None:
+                raise ValueError(f"layers: expected running statistics in each, got none in {name!r}")
+        bounds = as_renorm("renorm", renorm)
+        if bounds is None:
+            raise TypeError("renorm: expected (r_max, d_max), got None")
+        self.renorm = bounds
+        self.start, self.r_end, self.d_end = as_int("start", start), as_int("r_end", r_end), as_int("d_end", d_end)
+        if self.start < 0:
+            raise ValueError(f"start: expected an int >= 0, got {start}")
+        for end, value in (("r_end", self.r_end), ("d_end", self.d_end)):
+            if value <= self.start:
+                raise ValueError(f"{end}: expected an int > start, got {value}")
+        self._set(0)
+
+    def bounds(self, steps: int) -> tuple[float, float]:
+        """Return (r_max, d_max) after so many steps."""
+        r, d = (min(max(steps - self.start, 0) / (end - self.start), 1.0) for end in (self.r_end, self.d_end))
+        return 1 + (self.renorm[0] - 1) * r, self.renorm[1] * d
+
+    def step(self) -> None:
+        """Go on by one, and set the bounds of every layer."""
+        self._set(self.steps + 1)
+
+    def _set(self, steps: int) -> None:
+        self.steps = steps
+        for layer in self._layers.values():
+            layer.renorm = self.bounds(steps)
+
+    def _get_state(self) -> dict[str, np.ndarray[Any, Any]]:
+        return {"steps": np.asarray(self.steps)}
+
+    def _check_state(self, state: dict[str, np.ndarray[Any, Any]]) -> None:
+        if state["steps"] < 0:
+            raise ValueError(f"steps: expected an integer >= 0, got {state['steps']}")
+
+    def _set_state(self, state: dict[str, np.ndarray[Any, Any]]) -> None:
+        self._set(state["steps"].item())

@@ -1,0 +1,216 @@
+#include <array>
+#include <cmath>
+
+#include "core/batch_norm.h"
+#include "core/map.h"
+#include "dispatch/dispatch.h"
+
+namespace batchnorm {
+namespace {
+
+// Sums of a channel: of ddx and dy, of each times xhat, and of both together.
+struct SecondSums {
+  double ddx, ddx_xhat, dy, dy_xhat, ddx_dy;
+};
+constexpr std::size_t kSecondSums = 5;
+
+// out = (x - mean) * of_x + ddx * of_ddx + dy * of_dy + constant
+struct Combination {
+  double of_x, of_ddx, of_dy, constant;
+};
+
+// What the outputs are made of (see DoubleBackward in batch_norm.h).
+struct SecondForm {
+  const SecondGradient& second;
+  const double *mean, *rstd;
+  ChannelVector weight;
+  bool batch;  // statistics are functions of x
+  double count;
+
+  struct Of {
+    double rstd, scale, ddweight, ddbias;
+    double ddx, p, dy, q, s;  // means but for s
+  };
+  Of At(std::size_t c, const SecondSums& sums) const {
+    const double w = weight.GetOr(c, 1), ddweight = second.ddweight.GetOr(c, 0), ddbias = second.ddbias.GetOr(c, 0);
+    if (!batch) return {rstd[c], w * rstd[c], ddweight, ddbias, 0, 0, 0, 0, sums.ddx_dy};
+    const double ddx = sums.ddx / count, p = sums.ddx_xhat / count, dy = sums.dy / count, q = sums.dy_xhat / count;
+    return {rstd[c], w * rstd[c], ddweight, ddbias, ddx, p, dy, q, sums.ddx_dy - count * (ddx * dy + p * q)};
+  }
+  Combination Ddy(const Of& of) const {
+    const double of_ddx = second.ddx ? of.scale : 0;
+    return {(of.ddweight - of.scale * of.p) * of.rstd, of_ddx, 0, of.ddbias - of.scale * of.ddx};
+  }
+  Combination Dx(const Of& of) const {
+    const double of_ddx = second.ddx ? -of.scale * of.q : 0, of_dy = of.ddweight - of.scale * of.p;  // of h
+    const double mean_h = of_ddx * of.ddx + of_dy * of.dy, mean_h_xhat = of_ddx * of.p + of_dy * of.q;
+    const double of_xhat = batch ? -of.rstd * (mean_h_xhat + of.scale * of.s / count) : 0;
+    return {of_xhat * of.rstd, of_ddx * of.rstd, of_dy * of.rstd, -mean_h * of.rstd};
+  }
+  double Dweight(const Of& of) const { return of.rstd * of.s; }
+};
+
+template <class E>
+struct SecondOperands {
+  std::optional<Operand<E>> ddx;
+  Operand<E> dy, x;
+};
+
+template <class E>
+class SecondReducer {
+  using T = Lane<E>;
+
+ public:
+  enum { kCenter, kRstd, kZero, kOne, kColumns };
+
+  std::size_t fields() const { return kSecondSums; }
+  std::size_t columns() const { return kColumns; }
+
+  SecondReducer(const Plan& plan, const KernelTable& table, const SecondOperands<E>& in, Precision precision,
+                const SecondForm& form)
+      : plan_(plan), kernels_(KernelsFor<E>(plan, table)), in_(in), precision_(precision), form_(form) {}
+
+  void Prepare(Group<T>& group, Scratch&) const {
+    Columns(group).Fill(kColumns, [&](std::size_t i) {
+      const std::size_t c = group.first + i;
+      return std::array<double, kColumns>{form_.mean[c], form_.rstd[c], 0, 1};
+    });
+  }
+
+  void operator()(const Group<T>& group, std::size_t chunk, const Sweep& sweep, Scratch& scratch) const {
+    double* partial = group.Partial(chunk);
+    std::fill_n(partial, kSecondSums * group.channels, 0.0);
+    const ColumnParameters<T> p = Columns(group);
+    BlockSums sums(plan_, group.index, scratch);
+    plan_.ForEachBlock(group.index, chunk, sweep, [&](const Block& block) {
+      // The sums of a, and of a * (b - center) * scale.
+      const auto add = [&](Tile<const E> a, Tile<const E> b, int center, int scale, std::size_t field, bool both) {
+        const auto take = [&](Precision precision) {
+          kernels_.gradient_sums[0][static_cast<std::size_t>(precision)](
+              {a, b, {}}, {p.At(static_cast<std::size_t>(center), block), p.At(static_cast<std::size_t>(scale), block)},
+              {}, sums.first_columns(), sums.second_columns());
+          sums.Fold(block);
+        };
+        const auto in_range = [](double first, double second) { return std::isfinite(first) && std::isfinite(second); };
+        TakeInRange(precision_, block.channels, scratch, take, in_range, sums.first(), sums.second());
+        double* into = partial + field * group.channels + (block.channel - group.first);
+        for (std::size_t c = 0; c < block.channels; ++c) {
+          if (both) into[c] += sums.first()[c];
+          into[(both ? group.channels : 0) + c] += sums.second()[c];
+        }
+      };
+      const Tile<const E> dy = in_.dy.Read(block, scratch, Scratch::kDy);
+      if (form_.batch) {
+        const Tile<const E> x = in_.x.Read(block, scratch, Scratch::kX);
+        if (in_.ddx) add(in_.ddx->Read(block, scratch, Scratch::kY), x, kCenter, kRstd, 0, true);
+        add(dy, x, kCenter, kRstd, 2, true);
+      }
+      if (in_.ddx) add(in_.ddx->Read(block, scratch, Scratch::kY), dy, kZero, kOne, 4, false);
+    });
+  }
+
+  template <class Done>
+  void Finish(const Group<T>& group, Done done) const {
+    double* total = group.partials;
+    for (std::size_t k = 1; k < plan_.chunks(); ++k) {
+      for (std::size_t i = 0; i < kSecondSums * group.channels; ++i) total[i] += group.Partial(k)[i];
+    }
+    for (std::size_t c = 0; c < group.channels; ++c) {
+      // xhat with the mean rounded to T
+      const double low = LostByRounding<T>(form_.mean[group.first + c]) * form_.rstd[group.first + c];
+      for (std::size_t field = 0; low != 0 && field < 4; field += 2) {
+        total[(field + 1) * group.channels + c] -= low * total[field * group.channels + c];
+      }
+      done(group.first + c, SumsOf(group, c));
+    }
+  }
+
+  // After Finish.
+  SecondSums SumsOf(const Group<T>& group, std::size_t c) const {
+    const double* total = group.partials + c;
+    const std::size_t n = group.channels;
+    return {total[0], total[n], total[2 * n], total[3 * n], total[4 * n]};
+  }
+
+ private:
+  ColumnParameters<T> Columns(const Group<T>& group) const { return {plan_, group.index, group.start}; }
+
+  const Plan& plan_;
+  const WalkKernels<E>& kernels_;
+  const SecondOperands<E>& in_;
+  Precision precision_;
+  const SecondForm& form_;
+};
+
+// Writes ddy as the map's output, and dx beside it.
+template <class E>
+struct SecondJob {
+  using T = Lane<E>;
+
+  const SecondOperands<E>& in;
+  const Operand<E>& dx;
+  const SecondReducer<E>& reducer;
+  const SecondForm& form;
+
+  enum { kCenter, kDdy, kDx = kDdy + 4, kFields = kDx + 4 };
+
+  std::size_t fields() const { return kFields; }
+
+  std::array<double, kFields> Parameters(const Group<T>& group, std::size_t c) const {
+    const double mean = form.mean[group.first + c], low = LostByRounding<T>(mean);
+    const SecondForm::Of of = form.At(group.first + c, reducer.SumsOf(group, c));
+    std::array<double, kFields> all = {mean};
+    std::size_t i = kDdy;
+    for (const Combination& v : {form.Ddy(of), form.Dx(of)}) {
+      for (const double value : {v.of_x, v.of_ddx, v.of_dy, v.constant - low * v.of_x}) all[i++] = value;
+    }
+    return all;
+  }
+
+  void Run(const WalkKernels<E>& kernels, StoreKind store, const Block& block, const ColumnParameters<T>& p,
+           Scratch& scratch, Tile<E> out) const {
+    const Tile<const E> x = in.x.Read(block, scratch, Scratch::kX), dy = in.dy.Read(block, scratch, Scratch::kDy);
+    const Tile<const E> ddx = in.ddx ? in.ddx->Read(block, scratch, Scratch::kY) : x;  // of weight 0 if there is none
+    const auto combine = [&](std::size_t first, Tile<const E> second, StoreKind s, Tile<E> to) {
+      kernels.combine[static_cast<std::size_t>(s)]({ddx, x, second},
+                                                   {p.At(kCenter, block), p.At(first, block), p.At(first + 1, block),
+                                                    p.At(first + 2, block), p.At(first + 3, block), p.RowsOf(block)},
+                                                   to);
+    };
+    dx.Write(block, scratch, Scratch::kSecondOut,
+             [&](Tile<E> to, bool direct) { combine(kDx, dy, direct ? store : StoreKind::kPlain, to); });
+    combine(kDdy, ddx, store, out);  // dy plays no part in ddy
+  }
+};
+
+}  // namespace
+
+void DoubleBackward(const SecondGradient& second, const ArrayView& dy, const ArrayView& x, std::size_t axis,
+                    const double* mean, const double* rstd, ChannelVector weight, bool batch, Workers workers,
+                    const ArrayView& ddy, const ArrayView& dx, ChannelVector dweight) {
+  const Layout layout = LayoutOf(x, axis, Purpose::kSums);
+  for (std::size_t c = 0; c < layout.channels && layout.ValuesPerChannel() == 0; ++c) dweight.Set(c, 0);
+  if (layout.Values() == 0) return;
+  const std::int64_t count = CountOf(x, axis, nullptr);
+  const SecondForm form{second, mean, rstd, weight, batch, static_cast<double>(count)};
+  const KernelTable& table = ActiveKernels();
+  VisitElement(KernelDType({&x, &dy, second.ddx, &ddy, &dx}), [&](auto zero) {
+    using E = decltype(zero);
+    const SecondOperands<E> in{OperandOf<E>(second.ddx, layout, table), {dy, layout, table}, {x, layout, table}};
+    const Operand<E> ddy_operand(ddy, layout, table), dx_operand(dx, layout, table);
+    const Plan plan(layout, in.x, Purpose::kSums);
+    const SecondReducer<E> reducer(plan, table, in, TrainingPrecision<E>(count), form);
+    const SecondJob<E> job{in, dx_operand, reducer, form};
+    const Mask<E> unmasked(nullptr, layout, table);
+    const std::size_t bytes = BytesOf(layout, x);
+    RunSweeps<Lane<E>>(
+        plan, WorkersFor(bytes, workers), reducer,
+        [&](const Group<Lane<E>>& group) {
+          reducer.Finish(
+              group, [&](std::size_t c, const SecondSums& sums) { dweight.Set(c, form.Dweight(form.At(c, sums))); });
+        },
+        Mapper(plan, table, ddy_operand, StoreFor(BytesOf(layout, ddy), 3 * bytes), unmasked, job));
+  });
+}
+
+}  // namespace batchnorm
