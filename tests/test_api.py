@@ -67,6 +67,15 @@ SIGNATURES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     ),
     "ChannelStats": ({}, {}),
     "ChannelStats.update": ({"x": REQUIRED}, {"axis": 1, "num_threads": None}),
+    "batch_norm_double_backward": (
+        {**dict.fromkeys(("ddx", "ddweight", "ddbias", "dy", "x", "saved"), REQUIRED), "weight": None},
+        {"training": True, "out": None, "dx_out": None, "num_threads": None, "flush_subnormals": False},
+    ),
+    "population_statistics": (
+        {"source": REQUIRED, "batches": REQUIRED},
+        {"method": "exact", "axis": None, "unbiased": None, "num_threads": None},
+    ),
+    "convention": ({"name": REQUIRED}, {}),
     "ChannelStats.merge": ({"other": REQUIRED}, {}),
     "ChannelStats.var": ({"ddof": 0}, {}),
     "ChannelStats.std": ({"ddof": 0}, {}),

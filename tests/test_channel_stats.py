@@ -211,7 +211,11 @@ GOOD: dict[str, Any] = {
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"version": 2}, r"version 2 \(this batchnorm reads version 1\)"),
+        ({"version": 3}, r"version 3 \(this batchnorm reads versions 1 and 2\)"),
+        ({"version": 2}, r".*sum_weights is not a file in the archive.*"),
+        ({"version": 2, "sum_weights": np.array([0, np.inf])}, r"impossible numbers: .*infinite sum .* channel 1"),
+        ({"version": 2, "sum_weights": np.array([1.0, 1.0])}, r"impossible numbers: weights of no values in channel 0"),
+        ({"version": 2, "sum_weights": np.zeros(1)}, r"shapes .* for 2 channels"),
         ({"version": 1.0}, r"version of dtype float64 and shape \(\) in place of one int"),
         ({"version": True}, r"version of dtype bool and shape \(\) in place of one int"),
         ({"version": np.array([1], np.int64)}, r"version of dtype int64 and shape \(1,\) in place of one int"),

@@ -158,6 +158,7 @@ PositionSums::PositionSums(const ArrayView& array, const Layout& layout)
 
 double PositionSums::operator()(std::size_t first, std::size_t positions) const {
   double sum = 0;
+  if (positions * inner_ == 0) return sum;
   WalkAxes(axes_, data_, first * inner_, positions * inner_, [&](const char* p, std::ptrdiff_t stride, std::size_t n) {
     if (dtype_ == DType::kBool) {
       const auto is_true = [](unsigned char e) { return static_cast<std::size_t>(e != 0); };

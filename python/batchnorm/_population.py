@@ -27,6 +27,13 @@ class PopulationStatistics:
         Mean, and variance, unbiased unless told otherwise.
     count : ndarray, int64, shape (C,)
         Number of values per channel.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import batchnorm as bn
+    >>> bn.population_statistics(bn.BatchNorm(1), [np.array([[1.0], [3.0]])]).count.tolist()
+    [2]
     """
 
     mean: Float64Array
@@ -108,10 +115,11 @@ def population_statistics(
     done = 0
     for batch in batches:
         stats = channel_stats(batch if layer else source(batch), axis=along, num_threads=threads)
-        if layer and stats.mean.size != layer.num_features:
-            raise ValueError(
-                f"batches: expected {layer.num_features} channels along axis {along}, got {stats.mean.size}"
-            )
+        channels = stats.mean.size
+        if layer and channels != layer.num_features:
+            raise ValueError(f"batches: expected {layer.num_features} channels along axis {along}, got {channels}")
+        if done and channels != merged.mean.size:
+            raise ValueError(f"batches: expected {merged.mean.size} channels, as before, got {channels}")
         if not stats.count.any():
             continue
         merged.merge(stats)

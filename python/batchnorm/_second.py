@@ -25,6 +25,15 @@ class SecondGradients(NamedTuple):
         Gradient with respect to x.
     dweight : ndarray, shape (C,)
         Gradient with respect to the weight.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import batchnorm as bn
+    >>> x = np.array([[1.0], [3.0]])
+    >>> second = bn.batch_norm_double_backward(x, None, None, x, x, bn.batch_norm_train(x)[1])
+    >>> second.ddy.shape, second.dweight.shape
+    ((2, 1), (1,))
     """
 
     ddy: FloatArray
