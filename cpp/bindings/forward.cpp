@@ -98,15 +98,15 @@ class PartStates {
   PartStates(std::size_t parts, std::size_t channels, bool several, bool renormalizes, State& whole)
       : several_(several) {
     const auto n = static_cast<py::ssize_t>(parts), c = static_cast<py::ssize_t>(channels);
-    if (several) statistics_ = py::array_t<double>(std::vector<py::ssize_t>{n, 3, c});
-    if (renormalizes) factors_ = py::array_t<double>(std::vector<py::ssize_t>{n, 2, c});
+    if (several) statistics_.emplace(std::vector<py::ssize_t>{n, 3, c});
+    if (renormalizes) factors_.emplace(std::vector<py::ssize_t>{n, 2, c});
     for (std::size_t i = 0; i < parts; ++i) {
       const auto row = [&](std::size_t r) {
-        return several ? statistics_.mutable_data() + (3 * i + r) * channels : whole.Row(r);
+        return several ? statistics_->mutable_data() + (3 * i + r) * channels : whole.Row(r);
       };
       BatchStatistics batch{row(0), row(1), row(2)};
       if (renormalizes) {
-        batch.r = factors_.mutable_data() + 2 * i * channels;
+        batch.r = factors_->mutable_data() + 2 * i * channels;
         batch.d = batch.r + channels;
       }
       batches_.push_back(batch);
@@ -115,12 +115,12 @@ class PartStates {
 
   std::vector<BatchStatistics>& batches() { return batches_; }
 
-  py::object Factors() const { return factors_.size() > 0 ? ReadOnly(factors_) : py::none(); }
+  py::object Factors() const { return factors_ ? ReadOnly(*factors_) : py::none(); }
   py::object Saved() const {
     if (!several_) return py::none();
     py::array_t<std::int64_t> counts(static_cast<py::ssize_t>(batches_.size()));
     for (std::size_t i = 0; i < batches_.size(); ++i) counts.mutable_data()[i] = batches_[i].count;
-    return py::make_tuple(ReadOnly(statistics_), ReadOnly(counts));
+    return py::make_tuple(ReadOnly(*statistics_), ReadOnly(counts));
   }
 
  private:
@@ -130,7 +130,7 @@ class PartStates {
   }
 
   bool several_;
-  py::array_t<double> statistics_, factors_;
+  std::optional<py::array_t<double>> statistics_, factors_;
   std::vector<BatchStatistics> batches_;
 };
 

@@ -5,6 +5,7 @@
 #include "core/affine_job.h"
 #include "core/batch_norm.h"
 #include "core/map.h"
+#include "core/shared.h"
 #include "dispatch/dispatch.h"
 
 namespace batchnorm {
@@ -40,7 +41,6 @@ class Inputs {
         slope_(epilogue.slope),
         affine_(affine) {}
 
-  const Mask<E>& mask() const { return mask_; }
   const Operand<E>& PlanFor() const { return x_ ? *x_ : *y_; }
   Gate gate() const { return !slope_ ? Gate::kOpen : y_ || residual_ ? Gate::kOfY : Gate::kOfX; }
   std::size_t fields() const { return gate() == Gate::kOpen ? 0 : kFields; }
@@ -60,13 +60,13 @@ class Inputs {
 
   GradientTiles<E> Read(const WalkKernels<E>& kernels, const ColumnParameters<T>& p, std::size_t first, bool with_x,
                         const Block& block, Scratch& scratch) const {
-    GradientTiles<E> tiles = {dy_.Read(block, scratch, Scratch::kDy), {}, {}};
+    GradientTiles<E> tiles = {dy_.Read(block, scratch, Scratch::kDy), {}, {}, mask_.Read(block, scratch)};
     // The transform, which is the identity where there is a y, and after it a slope of kUnslope.
     const auto transformed = [&](Fusion fusion, Tile<const E> in, Tile<const E> residual, Scratch::Slot slot) {
       const Tile<E> out = Operand<E>::ScratchTile(block, scratch, slot);
       const GateParameters<T> a = GateOf(p, first, block);
       kernels.affine[static_cast<std::size_t>(fusion)][static_cast<std::size_t>(StoreKind::kPlain)](
-          in, residual, {a.center, a.scale, a.shift, p.RowsOf(block), p.At(first + kUnslope, block)}, out);
+          in, residual, {}, {a.center, a.scale, a.shift, p.RowsOf(block), p.At(first + kUnslope, block)}, out);
       return Tile<const E>{out.data, out.rows, out.cols, out.stride};
     };
     if (y_) tiles.y = y_->Read(block, scratch, Scratch::kY);
@@ -128,9 +128,7 @@ class GradientReducer {
     BlockSums sums(plan_, group.index, scratch);
     const auto gate = static_cast<std::size_t>(in_.gate());
     plan_.ForEachBlock(group.index, chunk, sweep, [&](const Block& block) {
-      GradientTiles<E> tiles = in_.Read(kernels_, p, kGate, true, block, scratch);
-      tiles.dy = in_.mask().Cleared(kernels_, tiles.dy, block, scratch, Scratch::kFilledDy);
-      tiles.x = in_.mask().Filled(kernels_, tiles.x, p.At(kCenter, block), block, scratch, Scratch::kFilledX);
+      const GradientTiles<E> tiles = in_.Read(kernels_, p, kGate, true, block, scratch);
       const GateParameters<T> gate_parameters = in_.GateOf(p, kGate, block);
       const auto take = [&](Precision precision) {
         kernels_.gradient_sums[gate][static_cast<std::size_t>(precision)](
@@ -228,11 +226,7 @@ struct GradientJob {
     const GateParameters<T> gate_parameters = in.GateOf(p, kGate, block);
     const auto write_dresidual = [&] {
       dresidual->Write(block, scratch, Scratch::kSecondOut, [&](Tile<E> g, bool direct) {
-        in.mask().WriteCleared(kernels, direct ? store : StoreKind::kPlain, block, scratch, Scratch::kSecondUncleared,
-                               g, [&](Tile<E> to, StoreKind of) {
-                                 kernels.gated[gate][static_cast<std::size_t>(of)](
-                                     tiles, p.At(kOne, block), gate_parameters, p.RowsOf(block), to);
-                               });
+        kernels.gated[gate][direct ? s : 0](tiles, p.At(kOne, block), gate_parameters, p.RowsOf(block), g);
       });
     };
     // The one of the two outputs that may be dy comes last.
@@ -281,7 +275,7 @@ void Backward(const ArrayView& dy, const ArrayView* x, const ArrayView& dx, std:
     const In in(dy, x, epilogue, affine, layout, table);
     const Operand<E> dx_operand(dx, layout, table);
     const std::optional<Operand<E>> dresidual = OperandOf<E>(epilogue.dresidual, layout, table);
-    const Plan plan(layout, in.PlanFor(), Purpose::kSums);
+    const Plan plan(layout, in.PlanFor(), Purpose::kSums, CompanyOf(epilogue.mask));
     const auto stat = [&](std::size_t c) { return form.stat(c); };
     const GradientReducer<E, In, decltype(stat)> reducer(plan, table, in, TrainingPrecision<E>(count),
                                                          static_cast<bool>(epilogue.dslope), stat);
@@ -302,8 +296,7 @@ void Backward(const ArrayView& dy, const ArrayView* x, const ArrayView& dx, std:
             form.done(c, sums);
           });
         },
-        Mapper(plan, table, dx_operand, StoreFor(BytesOf(layout, dx), read_again + BytesOf(layout, dy)), in.mask(),
-               job));
+        Mapper(plan, table, dx_operand, StoreFor(BytesOf(layout, dx), read_again + BytesOf(layout, dy)), job));
   });
 }
 

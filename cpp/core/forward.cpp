@@ -43,11 +43,11 @@ void MapAffine(const ArrayView& in, const ArrayView& out, std::size_t axis, cons
     const Operand<E> source(in, layout, table), target(out, layout, table);
     const EpilogueOperands<E> after(epilogue, layout, table);
     const Mask<E> masked(mask, layout, table);
-    const Plan plan(layout, source, Purpose::kMap);
-    const AffineJob job{source, after, affine};
+    const Plan plan(layout, source, Purpose::kMap, CompanyOf(mask));
+    const AffineJob job{source, after, masked, affine};
     RunSweeps<Lane<E>>(
         plan, WorkersFor(BytesOf(layout, in), workers), NoSums{}, [](const Group<Lane<E>>&) {},
-        Mapper(plan, table, target, StoreFor(BytesOf(layout, out), 0), masked, job));
+        Mapper(plan, table, target, StoreFor(BytesOf(layout, out), 0), job));
   });
 }
 
@@ -89,11 +89,11 @@ void TrainPart(const ArrayView& x, const ArrayView& y, std::size_t axis, const T
     const Operand<E> source(x, layout, table), target(y, layout, table);
     const EpilogueOperands<E> after(epilogue, layout, table);
     const Mask<E> masked(mask, layout, table);
-    const Plan plan(layout, source, Purpose::kSums);
-    const AffineJob job{source, after, affine_at};
+    const Plan plan(layout, source, Purpose::kSums, CompanyOf(mask));
+    const AffineJob job{source, after, masked, affine_at};
     const MomentReducer<E> reducer(plan, table, layout, source, TrainingPrecision<E>(batch.count), mask);
     const std::size_t bytes = BytesOf(layout, x);
-    const Mapper mapper(plan, table, target, StoreFor(BytesOf(layout, y), bytes), masked, job);
+    const Mapper mapper(plan, table, target, StoreFor(BytesOf(layout, y), bytes), job);
     const Workers several = WorkersFor(bytes, workers);
     const auto finish = [&](const Group<Lane<E>>& group) {
       reducer.Finish(group, [&](std::size_t c, double mean, double m2) {
@@ -154,7 +154,7 @@ void ChannelStatistics(const ArrayView& x, std::size_t axis, const ArrayView* sh
   VisitElement(weighted ? DType::kFloat64 : KernelDType({&x}, shared), [&](auto zero) {
     using E = decltype(zero);
     const Operand<E> source(x, layout, table);
-    const Plan plan(layout, source, Purpose::kSums);
+    const Plan plan(layout, source, Purpose::kSums, CompanyOf(shared));
     const auto run = [&](const auto& reducer) {
       const auto finish = [&](const Group<Lane<E>>& group) {
         reducer.Finish(group, [&](std::size_t c, double channel_mean, double channel_m2) {

@@ -37,10 +37,9 @@ class IntegerReducer {
     std::fill_n(partial, kFields * group.channels, 0.0);
     BlockSums sums(plan_, group.index, scratch);
     plan_.ForEachBlock(group.index, chunk, sweep, [&](const Block& block) {
-      const Tile<const E> all = x_.Read(block, scratch, Scratch::kX);
-      const Tile<const E> tile = mask_.Cleared(kernels_, all, block, scratch, Scratch::kFilledX);
-      kernels_.moments[static_cast<std::size_t>(Precision::kWide)](tile, group.start, sums.first_columns(),
-                                                                   sums.second_columns());
+      const Tile<const E> tile = x_.Read(block, scratch, Scratch::kX);
+      kernels_.moments[static_cast<std::size_t>(Precision::kWide)](tile, mask_.Read(block, scratch), group.start,
+                                                                   sums.first_columns(), sums.second_columns());
       sums.Fold(block);
       double* into = partial + (block.channel - group.first);
       for (std::size_t c = 0; c < block.channels; ++c) {

@@ -3,7 +3,6 @@
 
 #include <optional>
 
-#include "core/shared.h"
 #include "core/sweep.h"
 
 namespace batchnorm {
@@ -28,15 +27,8 @@ class Mapper {
  public:
   std::size_t columns() const { return job_.fields(); }
 
-  Mapper(const Plan& plan, const KernelTable& table, const Operand<E>& out, StoreKind store, const Mask<E>& mask,
-         Job job)
-      : plan_(plan),
-        table_(table),
-        kernels_(KernelsFor<E>(plan, table)),
-        out_(out),
-        store_(store),
-        mask_(mask),
-        job_(job) {}
+  Mapper(const Plan& plan, const KernelTable& table, const Operand<E>& out, StoreKind store, Job job)
+      : plan_(plan), table_(table), kernels_(KernelsFor<E>(plan, table)), out_(out), store_(store), job_(job) {}
 
   void Prepare(Group<Lane<E>>& group) const {
     group.map.Fill(job_.fields(), [&](std::size_t c) { return job_.Parameters(group, c); });
@@ -46,9 +38,7 @@ class Mapper {
     plan_.ForEachBlock(group.index, chunk, sweep, [&](const Block& block) {
       out_.Write(block, scratch, Scratch::kOut, [&](Tile<E> out, bool direct) {
         // Scratch memory is read back at once.
-        mask_.WriteCleared(
-            kernels_, direct ? store_ : StoreKind::kPlain, block, scratch, Scratch::kUncleared, out,
-            [&](Tile<E> to, StoreKind store) { job_.Run(kernels_, store, block, group.map, scratch, to); });
+        job_.Run(kernels_, direct ? store_ : StoreKind::kPlain, block, group.map, scratch, out);
       });
     });
     if (store_ == StoreKind::kStream) table_.fence();
@@ -60,7 +50,6 @@ class Mapper {
   const WalkKernels<E>& kernels_;
   const Operand<E>& out_;
   StoreKind store_;
-  const Mask<E>& mask_;
   Job job_;
 };
 

@@ -21,8 +21,8 @@ namespace batchnorm {
 // believed: it is constant, or its deviations are below 1e-22 and cancel.
 //
 // Note [Masked moments]
-// What is masked lies at the pivot, so that it adds nothing; only the count knows. Pivots start from 0 there, because
-// the first values may be masked, and Recenter finds their place. Weights have kernels of their own.
+// Pivots start from 0, because the first values may be masked, and Recenter finds their place. Weights have kernels of
+// their own.
 template <class E>
 class MomentReducer {
   using T = Lane<E>;
@@ -149,9 +149,8 @@ class MomentReducer {
                                 to.sums.second_columns());
       return to.sums.Fold(block);
     }
-    tile = mask_.Filled(kernels_, tile, pivot_columns, block, scratch, Scratch::kFilledX);
-    kernels_.moments[static_cast<std::size_t>(precision)](tile, pivot_columns, to.sums.first_columns(),
-                                                          to.sums.second_columns());
+    kernels_.moments[static_cast<std::size_t>(precision)](tile, mask_.Read(block, scratch), pivot_columns,
+                                                          to.sums.first_columns(), to.sums.second_columns());
     to.sums.Fold(block);
   }
 

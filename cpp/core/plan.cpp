@@ -13,6 +13,7 @@ namespace {
 // once a block, so tiles of rows are longer, up to 1 MB, where enough chunks are left.
 constexpr std::size_t kTileElements = 65536;
 constexpr std::size_t kRowsTileElements = 262144;
+constexpr std::size_t kSharedTileElements = 65536;          // see Company
 constexpr std::size_t kFewChunks = 8;                       // for a few threads; larger arrays have more
 constexpr std::size_t kLeastRows = 64;                      // of wide tiles: what is done once a block should not show
 constexpr std::size_t kMostColumns = 2048;                  // parameters and sums of one tile stay in L1 and L2
@@ -43,9 +44,11 @@ std::size_t Repeat(std::size_t columns, std::size_t positions) {
 }  // namespace
 
 template <class E>
-Plan::Plan(const Layout& layout, const Operand<E>& x, Purpose purpose)
+Plan::Plan(const Layout& layout, const Operand<E>& x, Purpose purpose, Company company)
     : walk_(layout.walk), positions_(layout.positions), channels_(layout.channels), inner_(layout.inner) {
   run_ = x.Run();
+  const bool alone = company == Company::kNone;
+  const std::size_t most_elements = alone ? kTileElements : kSharedTileElements;
   std::size_t tile_elements, tile_positions, quantum;
   if (walk_ == Walk::kPlanar) {
     if (run_ < std::min(kShortRun, positions_)) run_ = 0;
@@ -54,7 +57,7 @@ Plan::Plan(const Layout& layout, const Operand<E>& x, Purpose purpose)
     const std::size_t neighbours =
         map_rows_ == PlanarRows::kRuns ? 1 : Neighbours(layout.ValuesPerChannel() * x.ItemSize(), purpose);
     group_channels_ = std::clamp<std::size_t>(std::max(small, neighbours), 1, channels_);
-    tile_elements = tile_positions = kTileElements;
+    tile_elements = tile_positions = most_elements;
     quantum = kMostLanes;
   } else {
     const std::size_t most = std::max<std::size_t>(1, kMostColumns / inner_);
@@ -62,15 +65,17 @@ Plan::Plan(const Layout& layout, const Operand<E>& x, Purpose purpose)
     group_channels_ = channels_ <= most
                           ? channels_
                           : std::min(channels_, RoundUp(CeilDiv(channels_, CeilDiv(channels_, most)), step));
-    if (group_channels_ == channels_) repeat_ = Repeat(channels_ * inner_, positions_);
+    // A mask then has one value per row.
+    const bool row_each = !alone && inner_ == 1 && channels_ >= kMostLanes;
+    if (group_channels_ == channels_ && !row_each) repeat_ = Repeat(channels_ * inner_, positions_);
     const std::size_t columns = Columns(group_channels_);
     quantum = kMostLanes * repeat_;
     // A row of a tile may hold several positions only where they touch.
     const std::size_t least =
         repeat_ > 1 ? std::max(kLeastRows, kTileElements / columns) * repeat_ / 8 : kMostLanes / 2;
     if (run_ < std::min(least, positions_) || (repeat_ > 1 && !x.DensePositions())) run_ = 0;
-    tile_elements =
-        run_ == 0 ? kTileElements : std::clamp(layout.Values() / kFewChunks, kTileElements, kRowsTileElements);
+    tile_elements = run_ == 0 || !alone ? most_elements
+                                        : std::clamp(layout.Values() / kFewChunks, kTileElements, kRowsTileElements);
     tile_positions = std::max(kLeastRows, tile_elements / columns) * repeat_;
   }
   groups_ = CeilDiv(channels_, group_channels_);
@@ -82,7 +87,7 @@ Plan::Plan(const Layout& layout, const Operand<E>& x, Purpose purpose)
   piece_ = RoundUp(CeilDiv(run_, pieces_), quantum);
   pieces_ = CeilDiv(run_, piece_);
   if (walk_ == Walk::kPlanar && pieces_ == 1 && !gathered) {
-    tile_runs_ = std::max<std::size_t>(1, kTileElements / run_);
+    tile_runs_ = std::max<std::size_t>(1, most_elements / run_);
     runs_at_one_stride_ = x.RunsAtOneStride();
   }
 
@@ -103,10 +108,10 @@ Plan::Plan(const Layout& layout, const Operand<E>& x, Purpose purpose)
   longer_chunks_ = units % chunks_;
 }
 
-template Plan::Plan(const Layout&, const Operand<float>&, Purpose);
-template Plan::Plan(const Layout&, const Operand<double>&, Purpose);
-template Plan::Plan(const Layout&, const Operand<Float16>&, Purpose);
-template Plan::Plan(const Layout&, const Operand<BFloat16>&, Purpose);
+template Plan::Plan(const Layout&, const Operand<float>&, Purpose, Company);
+template Plan::Plan(const Layout&, const Operand<double>&, Purpose, Company);
+template Plan::Plan(const Layout&, const Operand<Float16>&, Purpose, Company);
+template Plan::Plan(const Layout&, const Operand<BFloat16>&, Purpose, Company);
 
 // Channels in a group of the planar walk whose runs touch, so that they make stretches that memory streams. A group
 // that is summed first should still be in cache when it is mapped, and leave groups for every thread.

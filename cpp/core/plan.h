@@ -26,10 +26,14 @@ struct Sweep {
   bool keeps = false;             // Note [Kept tiles]
 };
 
+// Whether each value is read along with another array that all channels share: what a kernel doesn't know of takes one
+// or two sweeps more over a tile, so tiles are small enough for them to stay in L1.
+enum class Company { kNone, kShared };
+
 class Plan {
  public:
   template <class E>
-  Plan(const Layout& layout, const Operand<E>& x, Purpose purpose);
+  Plan(const Layout& layout, const Operand<E>& x, Purpose purpose, Company company = Company::kNone);
 
   std::size_t groups() const { return groups_; }
   std::size_t chunks() const { return chunks_; }

@@ -1,11 +1,13 @@
 // Arrays that all channels of a call share: a mask, which tells what counts, or weights, which tell how much.
 //
-// Sums read a value that is masked as one that adds nothing, and outputs are 0 there; so whatever lies there, NaN
-// included, shows nowhere, and kernels need not know.
+// A value that is masked adds nothing to a sum, and outputs are 0 there; so whatever lies there, NaN included, shows
+// nowhere.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <optional>
+#include <type_traits>
 #include <vector>
 
 #include "core/plan.h"
@@ -13,35 +15,71 @@
 
 namespace batchnorm {
 
+inline Company CompanyOf(const ArrayView* shared) { return shared ? Company::kShared : Company::kNone; }
+
 // Its view has x's extents, and a stride of 0 along the channels.
 template <class E>
 class SharedOperand {
  public:
   SharedOperand(const ArrayView& array, const Layout& layout, const KernelTable& table)
-      : operand_(array, layout, table), planar_(layout.walk == Walk::kPlanar) {}
+      : places_(PlacesOf(layout)),
+        operand_(array, places_, table),
+        planar_(layout.walk == Walk::kPlanar),
+        inner_(layout.inner) {}
 
-  // The elements beside those of the block. Planar: rows that are channels are one row.
+  // The elements beside those of the block. Planar: rows that are channels are one row. Rows: one value each, where a
+  // row is a position.
   Tile<const E> Read(const Block& block, Scratch& scratch) const {
-    Block one = block;
-    one.keeping = {};
-    if (planar_) {
-      one.channel = 0;
-      if (block.channels > 1) one.channels = one.rows = 1;
-    }
-    const std::array<std::size_t, 3> wanted = {one.first, one.positions, one.channels};
-    const Tile<E> kept = Operand<E>::ScratchTile(one, scratch, Scratch::kShared);
-    Tile<const E> tile = {kept.data, kept.rows, kept.cols, kept.stride};
+    const bool one_each = !planar_ && inner_ == 1 && block.rows == block.positions;
+    const std::array<std::size_t, 3> wanted = {block.first, block.positions, planar_ || one_each ? 1 : block.channels};
+    E* data = scratch.Get<E>(Scratch::kShared, wanted[1] * inner_ * wanted[2]);
     if (scratch.Shared() != wanted) {
-      tile = operand_.Read(one, scratch, Scratch::kShared);
-      scratch.Shared() = tile.data == kept.data ? wanted : decltype(wanted){};
+      const std::size_t n = block.positions * inner_;
+      const Block places{block.first * inner_, n, 0, 1, 1, n, Source::kCache, 0};
+      if (planar_ || one_each) {
+        operand_.Copy(places, data);
+      } else {
+        E* once = scratch.Get<E>(Scratch::kPlaces, n);
+        operand_.Copy(places, once);
+        Repeat(once, block, data);
+      }
+      scratch.Shared() = wanted;
     }
-    if (one.rows != block.rows) tile = {tile.data, block.rows, block.cols, 0};
-    return tile;
+    if (one_each) return {data, block.rows, 1, 1};
+    const bool one_row = planar_ && block.channels > 1;
+    return {data, block.rows, block.cols, one_row ? 0 : static_cast<std::ptrdiff_t>(block.cols)};
   }
 
  private:
+  // All places of a channel, as if there were but one.
+  static Layout PlacesOf(const Layout& layout) {
+    Layout places = layout;
+    places.walk = Walk::kPlanar;
+    places.position_axes.insert(places.position_axes.end(), layout.inner_axes.begin(), layout.inner_axes.end());
+    places.positions *= layout.inner;
+    places.inner_axes.clear();
+    places.inner = places.channels = 1;
+    return places;
+  }
+
+  // Each place for every channel.
+  void Repeat(const E* once, const Block& block, E* to) const {
+    const auto of_few = [&](auto channels) {
+      for (std::size_t i = 0; i < block.positions; ++i) {
+        for (std::size_t c = 0; c < channels; ++c) *to++ = once[i];
+      }
+    };
+    if (inner_ == 1 && block.channels == 3) return of_few(std::integral_constant<std::size_t, 3>{});
+    if (inner_ == 1) return of_few(block.channels);
+    for (std::size_t i = 0; i < block.positions; ++i, once += inner_) {
+      for (std::size_t c = 0; c < block.channels; ++c) to = std::copy_n(once, inner_, to);
+    }
+  }
+
+  Layout places_;
   Operand<E> operand_;
   bool planar_;
+  std::size_t inner_;
 };
 
 template <class E>
@@ -51,46 +89,33 @@ std::optional<SharedOperand<E>> SharedOperandOf(const ArrayView* array, const La
   return SharedOperand<E>(*array, layout, table);
 }
 
-// Of a mask, which may be absent.
+// A mask, which may be absent.
 template <class E>
 class Mask {
-  using T = Lane<E>;
-
  public:
   Mask(const ArrayView* mask, const Layout& layout, const KernelTable& table)
-      : operand_(SharedOperandOf<E>(mask, layout, table)) {}
+      : operand_(SharedOperandOf<E>(mask, layout, table)), inner_(layout.inner) {
+    if (mask) sums_.emplace(*mask, layout);
+  }
 
   explicit operator bool() const { return operand_.has_value(); }
 
-  // The tile, with `fill` (one value, or one per column), or 0, where it is masked.
-  Tile<const E> Filled(const WalkKernels<E>& kernels, Tile<const E> tile, const T* fill, const Block& block,
-                       Scratch& scratch, Scratch::Slot slot) const {
-    if (!operand_) return tile;
-    const Tile<E> to = Operand<E>::ScratchTile(block, scratch, slot);
-    kernels.fill(tile, operand_->Read(block, scratch), fill, to);
-    return {to.data, to.rows, to.cols, to.stride};
-  }
-  Tile<const E> Cleared(const WalkKernels<E>& kernels, Tile<const E> tile, const Block& block, Scratch& scratch,
-                        Scratch::Slot slot) const {
-    if (!operand_) return tile;
-    const Tile<E> to = Operand<E>::ScratchTile(block, scratch, slot);
-    kernels.clear[0](tile, operand_->Read(block, scratch), to);
-    return {to.data, to.rows, to.cols, to.stride};
-  }
-
-  // Calls write(tile, store) so that in the end `out` has its values, and 0 where they are masked.
-  template <class Write>
-  void WriteCleared(const WalkKernels<E>& kernels, StoreKind store, const Block& block, Scratch& scratch,
-                    Scratch::Slot slot, Tile<E> out, Write write) const {
-    if (!operand_) return write(out, store);
-    const Tile<E> all = Operand<E>::ScratchTile(block, scratch, slot);
-    write(all, StoreKind::kPlain);
-    kernels.clear[static_cast<std::size_t>(store)]({all.data, all.rows, all.cols, all.stride},
-                                                   operand_->Read(block, scratch), out);
+  // As kernels take it: none where all of the block counts.
+  Tile<const E> Read(const Block& block, Scratch& scratch) const {
+    if (!operand_ || (All(block, std::min(block.positions, kProbe)) && All(block, block.positions))) return {};
+    return operand_->Read(block, scratch);
   }
 
  private:
+  static constexpr std::size_t kProbe = 64;  // positions that mostly tell
+
+  bool All(const Block& block, std::size_t positions) const {
+    return (*sums_)(block.first, positions) == static_cast<double>(positions * inner_);
+  }
+
   std::optional<SharedOperand<E>> operand_;
+  std::optional<PositionSums> sums_;
+  std::size_t inner_;
 };
 
 // How much the values of a block, or of a chunk, count: their number, or what a mask or weights make of it.

@@ -14,10 +14,7 @@ namespace batchnorm {
 class BatchSlices {
  public:
   BatchSlices(const ArrayView& x, std::size_t channel_axis, std::size_t groups) : axis_(channel_axis == 0 ? 1 : 0) {
-    if (groups < 2) {
-      extents_.emplace_back(x.extents, x.extents + x.ndim);
-      return;
-    }
+    if (groups < 2) return;  // the whole, as it is
     const std::ptrdiff_t samples = x.extents[axis_], wanted = static_cast<std::ptrdiff_t>(groups);
     step_ = std::max<std::ptrdiff_t>(1, samples / wanted + (samples % wanted != 0));
     for (std::ptrdiff_t first = 0; first == 0 || first < samples; first += step_) {
@@ -27,11 +24,12 @@ class BatchSlices {
   }
   BatchSlices(const BatchSlices&) = delete;
 
-  std::size_t size() const { return extents_.size(); }
+  std::size_t size() const { return std::max<std::size_t>(1, extents_.size()); }
 
   // As long as this object lives. Addresses of signs count bits, and so do their strides.
   ArrayView Of(const ArrayView& array, std::size_t part) const {
     ArrayView view = array;
+    if (extents_.empty()) return view;
     view.extents = extents_[part].data();
     const std::ptrdiff_t offset = static_cast<std::ptrdiff_t>(part) * step_ * array.strides[axis_];
     view.data =

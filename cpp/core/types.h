@@ -77,8 +77,8 @@ struct ArrayView {
 };
 
 // The type of the kernels for a call's arrays, null where absent: theirs, if it is one and kernels exist for it; else
-// that of their lanes, and arrays of another type are converted. Signs go with any. Sums over what a mask leaves are
-// taken in lanes, because what they read in place of the rest must be one.
+// that of their lanes, and arrays of another type are converted. Signs go with any. With a mask
+// kernels exist for lanes alone.
 inline DType KernelDType(std::initializer_list<const ArrayView*> arrays, const ArrayView* mask = nullptr) {
   const DType first = (*arrays.begin())->dtype;
   bool same = !IsInteger(first) && !mask;

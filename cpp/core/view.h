@@ -92,6 +92,9 @@ class Operand {
   // The block's elements. They stay valid until the slot is used again.
   Tile<const E> Read(const Block& block, Scratch& scratch, Scratch::Slot slot) const;
 
+  // The same, in memory of their number.
+  void Copy(const Block& block, E* to) const;
+
   static Tile<E> ScratchTile(const Block& block, Scratch& scratch, Scratch::Slot slot);
 
   // Calls write(tile, direct), which fills the tile: the block's elements themselves, or scratch memory that is then

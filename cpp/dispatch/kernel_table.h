@@ -115,6 +115,7 @@ struct CombineParameters {
 template <class E>
 struct GradientTiles {
   Tile<const E> dy, x, y;
+  Tile<const E> mask = {};
 };
 
 enum class Walk {
@@ -131,11 +132,15 @@ enum class Precision { kNarrow, kWide };
 constexpr std::size_t kPrecisions = 2;
 
 // The kernels of one walk. They are leaves: inputs may equal the output, other overlap not.
+//
+// What a mask tells apart: where it is 0, a value adds nothing to a sum, and an output is 0, whatever lies there.
+// Without data it is no mask; with one column it has one
+// value per row. Half precisions have none.
 template <class E>
 struct WalkKernels {
   using T = Lane<E>;
   // sum = sum of (x - pivot), sum2 = sum of (x - pivot)^2
-  void (*moments[kPrecisions])(Tile<const E> x, const T* pivot, double* sum, double* sum2);
+  void (*moments[kPrecisions])(Tile<const E> x, Tile<const E> mask, const T* pivot, double* sum, double* sum2);
   // sum = sum of w * (x - pivot), sum2 = sum of w * (x - pivot)^2; an x of weight 0 may be anything. For float64 alone.
   void (*weighted_moments)(Tile<const E> x, Tile<const E> w, const T* pivot, double* sum, double* sum2);
   // sum_g = sum of g, sum_g_xhat = sum of g * (x - center) * rstd
@@ -145,16 +150,14 @@ struct WalkKernels {
   // v is y * unslope.
   void (*slope_sums[kGates])(const GradientTiles<E>& in, GateParameters<T> gate, const T* unslope, double* sum_dy,
                              double* sum_dy_v);
-  void (*affine[kFusions][kStoreKinds])(Tile<const E> x, Tile<const E> residual, AffineParameters<T> p, Tile<E> y);
+  void (*affine[kFusions][kStoreKinds])(Tile<const E> x, Tile<const E> residual, Tile<const E> mask,
+                                        AffineParameters<T> p, Tile<E> y);
   void (*gradient[kGates][kStoreKinds])(const GradientTiles<E>& in, GradientParameters<T> p, GateParameters<T> gate,
                                         Tile<E> dx);
   // g * scale
   void (*gated[kGates][kStoreKinds])(const GradientTiles<E>& in, const T* scale, GateParameters<T> gate,
                                      PlanarRows rows, Tile<E> out);
   void (*combine[kStoreKinds])(const GradientTiles<E>& in, CombineParameters<T> p, Tile<E> out);
-  // out = x where the mask isn't 0, elsewhere the fill of the column, or 0; whatever x is there.
-  void (*fill)(Tile<const E> x, Tile<const E> mask, const T* fill, Tile<E> out);
-  void (*clear[kStoreKinds])(Tile<const E> x, Tile<const E> mask, Tile<E> out);
 };
 
 template <class E>

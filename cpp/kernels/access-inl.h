@@ -107,6 +107,13 @@ BATCHNORM_INLINE Vec<Acc> LoadAs(const E* p, Lanes lanes, Vec<Acc> fill) {
   }
 }
 
+// What a mask says at a place.
+template <class Acc, class E, class Lanes>
+BATCHNORM_INLINE Vec<Acc> CountsAt(const Tile<const E>& mask, std::size_t row, std::size_t col, Lanes lanes) {
+  if (mask.cols == 1) return Set<Acc>(static_cast<Acc>(*Row(mask, row)));
+  return LoadAs<Acc>(Row(mask, row) + col, lanes, Vec<Acc>{});
+}
+
 // Zero in lanes that aren't touched.
 template <class V>
 BATCHNORM_INLINE V OnlyFirst(All, V v) {

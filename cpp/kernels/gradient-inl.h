@@ -27,6 +27,10 @@ struct GradientTerm {
   BATCHNORM_INLINE Vec<Acc> Start(std::size_t, Lanes) const {
     return Vec<Acc>{};
   }
+  template <class Lanes>
+  BATCHNORM_INLINE Vec<Acc> Neutral(std::size_t, Lanes) const {
+    return Vec<Acc>{};
+  }
   BATCHNORM_INLINE const Tile<const E>& input() const { return x; }
   BATCHNORM_INLINE void Prefetch(std::size_t r, std::size_t j) const {
     PrefetchAt(dy, r, j);
@@ -41,8 +45,8 @@ template <Walk W, Gate G, class E, class Acc>
 void GradientSums(const GradientTiles<E>& in, NormalizedParameters<Lane<E>> p, GateParameters<Lane<E>> gate,
                   double* sum_g, double* sum_g_xhat) {
   using P = Parameter<W, Lane<E>, Acc>;
-  Reduce<W, E, Acc>(in.dy.rows, in.dy.cols, GradientTerm<W, G, E, Acc>{in.dy, in.x, P(p.center), P(p.rstd), {in, gate}},
-                    sum_g, sum_g_xhat);
+  Reduce<W, E, Acc>(in.dy.rows, in.dy.cols, in.mask,
+                    GradientTerm<W, G, E, Acc>{in.dy, in.x, P(p.center), P(p.rstd), {in, gate}}, sum_g, sum_g_xhat);
 }
 
 // u = a = dy and b = v, the value before the activation, where that is not positive; 0 elsewhere.
@@ -68,6 +72,10 @@ struct SlopeTerm {
   BATCHNORM_INLINE F64 Start(std::size_t, Lanes) const {
     return F64{};
   }
+  template <class Lanes>
+  BATCHNORM_INLINE F64 Neutral(std::size_t, Lanes) const {
+    return F64{};
+  }
   BATCHNORM_INLINE const Tile<const E>& input() const { return dy; }
   BATCHNORM_INLINE void Prefetch(std::size_t r, std::size_t j) const {
     PrefetchAt(dy, r, j);
@@ -80,8 +88,8 @@ template <Walk W, Gate G, class E>
 void SlopeSums(const GradientTiles<E>& in, GateParameters<Lane<E>> gate, const Lane<E>* unslope, double* sum_dy,
                double* sum_dy_v) {
   using P = Parameter<W, Lane<E>, double>;
-  Reduce<W, E, double>(in.dy.rows, in.dy.cols, SlopeTerm<W, G, E>{in.dy, in.x, P(gate.center), P(unslope), {in, gate}},
-                       sum_dy, sum_dy_v);
+  Reduce<W, E, double>(in.dy.rows, in.dy.cols, in.mask,
+                       SlopeTerm<W, G, E>{in.dy, in.x, P(gate.center), P(unslope), {in, gate}}, sum_dy, sum_dy_v);
 }
 
 // dx = ((g - mean_g) + (x - center) * slope) * scale
@@ -118,7 +126,7 @@ struct GradientMap {
 template <Walk W, Gate G, StoreKind S, class E>
 void Gradient(const GradientTiles<E>& in, GradientParameters<Lane<E>> p, GateParameters<Lane<E>> gate, Tile<E> dx) {
   using P = Parameter<W, Lane<E>>;
-  Map<W, S>(dx,
+  Map<W, S>(dx, in.mask,
             GradientMap<W, G, E>{in.dy, in.x, P(p.mean_g), P(p.center), P(p.slope), P(p.scale), {in, gate}, p.rows});
 }
 
@@ -157,7 +165,7 @@ template <Walk W, Gate G, StoreKind S, class E>
 void Gated(const GradientTiles<E>& in, const Lane<E>* scale, GateParameters<Lane<E>> gate, PlanarRows rows,
            Tile<E> out) {
   using P = Parameter<W, Lane<E>>;
-  Map<W, S>(out, GatedMap<W, G, E>{in.dy, in.x, P(gate.center), P(scale), {in, gate}, rows});
+  Map<W, S>(out, in.mask, GatedMap<W, G, E>{in.dy, in.x, P(gate.center), P(scale), {in, gate}, rows});
 }
 
 // out = (x - center) * of_x + dy * of_dy + y * of_y + constant
@@ -194,8 +202,8 @@ struct CombineMap {
 template <Walk W, StoreKind S, class E>
 void Combine(const GradientTiles<E>& in, CombineParameters<Lane<E>> p, Tile<E> out) {
   using P = Parameter<W, Lane<E>>;
-  Map<W, S>(out,
-            CombineMap<W, E>{in.dy, in.x, in.y, P(p.center), P(p.of_x), P(p.of_dy), P(p.of_y), P(p.constant), p.rows});
+  MapTile<W, S>(
+      out, CombineMap<W, E>{in.dy, in.x, in.y, P(p.center), P(p.of_x), P(p.of_dy), P(p.of_y), P(p.constant), p.rows});
 }
 
 }  // namespace

@@ -96,12 +96,46 @@ BATCHNORM_INLINE void MapColumns(Tile<E> y, MapAt map) {
   }
 }
 
+// Another map, and 0 where the mask is.
+template <class MapAt, class E>
+struct MaskedMap {
+  using T = Lane<E>;
+  static constexpr std::size_t kInputs = MapAt::kInputs + 1;
+  MapAt map;
+  Tile<const E> mask;
+  PlanarRows rows;
+  bool by_row = false;  // SetRow tells the row of the mask
+  std::size_t row = 0;
+  BATCHNORM_INLINE MaskedMap(const MapAt& of, const Tile<const E>& by)
+      : map(of), mask(by), rows(by.cols == 1 ? PlanarRows::kChannels : of.rows) {}
+  template <class Lanes>
+  BATCHNORM_INLINE Vec<T> operator()(std::size_t r, std::size_t j, Lanes lanes) const {
+    return IfZero(CountsAt<T>(mask, by_row ? row : r, j, lanes), Vec<T>{}, map(r, j, lanes));
+  }
+  BATCHNORM_INLINE void SetRow(std::size_t r) {
+    by_row = mask.cols == 1;
+    row = r;
+    if (map.rows == PlanarRows::kChannels) map.SetRow(r);
+  }
+  BATCHNORM_INLINE const Tile<const E>& input() const { return map.input(); }
+  BATCHNORM_INLINE bool Touching() const { return map.Touching() && RowsTouch(mask); }
+  BATCHNORM_INLINE void Prefetch(std::size_t r, std::size_t j) const { map.Prefetch(r, j); }
+};
+
 template <Walk W, StoreKind S, class E, class MapAt>
-BATCHNORM_INLINE void Map(Tile<E> y, MapAt map) {
+BATCHNORM_INLINE void MapTile(Tile<E> y, MapAt map) {
   if constexpr (W == Walk::kRows && S == StoreKind::kPlain) {
     if (map.input().source == Source::kCache) return MapColumns(y, map);
   }
   MapRows<S>(y, map);
+}
+
+template <Walk W, StoreKind S, class E, class MapAt>
+BATCHNORM_INLINE void Map(Tile<E> y, Tile<const E> mask, MapAt map) {
+  if constexpr (!kHalfPrecision<E>) {
+    if (mask.data != nullptr) return MapTile<W, S>(y, MaskedMap<MapAt, E>(map, mask));
+  }
+  MapTile<W, S>(y, map);
 }
 
 }  // namespace

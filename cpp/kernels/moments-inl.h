@@ -33,14 +33,18 @@ struct MomentTerm {
       return Vec<Acc>{};
     }
   }
+  template <class Lanes>
+  BATCHNORM_INLINE Vec<Acc> Neutral(std::size_t j, Lanes lanes) const {
+    return kPivotLast<Acc> ? OnlyFirst(lanes, pivot.At(j, lanes)) : Vec<Acc>{};
+  }
   BATCHNORM_INLINE const Tile<const E>& input() const { return x; }
   BATCHNORM_INLINE void Prefetch(std::size_t r, std::size_t j) const { PrefetchAt(x, r, j); }
 };
 
 // sum = sum of (x - pivot), sum2 = sum of (x - pivot)^2, in lanes of Acc.
 template <Walk W, class E, class Acc>
-void Moments(Tile<const E> x, const Lane<E>* pivot, double* sum, double* sum2) {
-  Reduce<W, E, Acc>(x.rows, x.cols, MomentTerm<W, E, Acc>{x, Parameter<W, Lane<E>, Acc>(pivot)}, sum, sum2);
+void Moments(Tile<const E> x, Tile<const E> mask, const Lane<E>* pivot, double* sum, double* sum2) {
+  Reduce<W, E, Acc>(x.rows, x.cols, mask, MomentTerm<W, E, Acc>{x, Parameter<W, Lane<E>, Acc>(pivot)}, sum, sum2);
   if constexpr (kPivotLast<Acc>) {
     const std::size_t sums = W == Walk::kPlanar ? 1 : x.cols;
     const double values = static_cast<double>(x.rows * x.cols / sums);
@@ -56,7 +60,7 @@ struct WeightedTerm {
   Parameter<W, double> pivot;
   template <class Lanes>
   BATCHNORM_INLINE Term<double> operator()(std::size_t r, std::size_t j, Lanes lanes) const {
-    const F64 weight = Load(Row(w, r) + j, lanes);
+    const F64 weight = CountsAt<double>(w, r, j, lanes);
     const F64 d = IfZero(weight, F64{}, Load(Row(x, r) + j, lanes) - pivot.At(j, lanes));
     return {weight * d, weight * d, d};
   }
@@ -70,7 +74,7 @@ struct WeightedTerm {
 
 template <Walk W>
 void WeightedMoments(Tile<const double> x, Tile<const double> w, const double* pivot, double* sum, double* sum2) {
-  Reduce<W, double, double>(x.rows, x.cols, WeightedTerm<W>{x, w, Parameter<W, double>(pivot)}, sum, sum2);
+  ReduceTerm<W, double, double>(x.rows, x.cols, WeightedTerm<W>{x, w, Parameter<W, double>(pivot)}, sum, sum2);
 }
 
 }  // namespace

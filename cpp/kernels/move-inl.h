@@ -65,12 +65,12 @@ float Read2(const float* a, const float* b, std::size_t n) { return Drain(n, Add
 
 template <StoreKind S>
 void Copy(const float* a, float* out, std::size_t n) {
-  Map<Walk::kPlanar, S>(Line(out, n), Copied{Line(a, n)});
+  MapTile<Walk::kPlanar, S>(Line(out, n), Copied{Line(a, n)});
 }
 
 template <StoreKind S>
 void Read2Write1(const float* a, const float* b, float* out, std::size_t n) {
-  Map<Walk::kPlanar, S>(Line(out, n), Added{{Line(a, n)}, {Line(b, n)}});
+  MapTile<Walk::kPlanar, S>(Line(out, n), Added{{Line(a, n)}, {Line(b, n)}});
 }
 
 }  // namespace

@@ -272,13 +272,45 @@ BATCHNORM_INLINE void ReduceColumns(std::size_t rows, std::size_t cols, TermAt t
       cols, [&](std::size_t j, auto lanes) { Close<kKeepsLost<E, Acc>>(sum_u + j, lanes, term.Start(j, lanes)); });
 }
 
+// Another term, and what adds nothing where the mask is 0.
+template <class TermAt, class E, class Acc>
+struct MaskedTerm {
+  static constexpr std::size_t kInputs = TermAt::kInputs + 1;
+  TermAt term;
+  Tile<const E> mask;
+  template <class Lanes>
+  BATCHNORM_INLINE Term<Acc> operator()(std::size_t r, std::size_t j, Lanes lanes) const {
+    const Vec<Acc> counts = CountsAt<Acc>(mask, r, j, lanes);
+    const Term<Acc> t = term(r, j, lanes);
+    return {IfZero(counts, term.Neutral(j, lanes), t.u), IfZero(counts, Vec<Acc>{}, t.a),
+            IfZero(counts, Vec<Acc>{}, t.b)};
+  }
+  template <class Lanes>
+  BATCHNORM_INLINE Vec<Acc> Start(std::size_t j, Lanes lanes) const {
+    return term.Start(j, lanes);
+  }
+  BATCHNORM_INLINE const Tile<const E>& input() const { return term.input(); }
+  BATCHNORM_INLINE void Prefetch(std::size_t r, std::size_t j) const { term.Prefetch(r, j); }
+};
+
 template <Walk W, class E, class Acc, class TermAt>
-BATCHNORM_INLINE void Reduce(std::size_t rows, std::size_t cols, TermAt term, double* sum_u, double* sum_ab) {
+BATCHNORM_INLINE void ReduceTerm(std::size_t rows, std::size_t cols, TermAt term, double* sum_u, double* sum_ab) {
   if constexpr (W == Walk::kPlanar) {
     ReduceTile<E, Acc>(rows, cols, term, sum_u, sum_ab);
   } else {
     ReduceColumns<E, Acc>(rows, cols, term, sum_u, sum_ab);
   }
+}
+
+template <Walk W, class E, class Acc, class TermAt>
+BATCHNORM_INLINE void Reduce(std::size_t rows, std::size_t cols, Tile<const E> mask, TermAt term, double* sum_u,
+                             double* sum_ab) {
+  if constexpr (!kHalfPrecision<E>) {
+    if (mask.data != nullptr) {
+      return ReduceTerm<W, E, Acc>(rows, cols, MaskedTerm<TermAt, E, Acc>{term, mask}, sum_u, sum_ab);
+    }
+  }
+  ReduceTerm<W, E, Acc>(rows, cols, term, sum_u, sum_ab);
 }
 
 }  // namespace

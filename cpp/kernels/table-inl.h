@@ -4,7 +4,6 @@
 #include "kernels/affine-inl.h"
 #include "kernels/gather-inl.h"
 #include "kernels/gradient-inl.h"
-#include "kernels/mask-inl.h"
 #include "kernels/moments-inl.h"
 #include "kernels/move-inl.h"
 
@@ -46,9 +45,6 @@ constexpr WalkKernels<E> WalkTable() {
   k.gated[2][1] = &Gated<W, Gate::kOfY, kStream, E>;
   k.combine[0] = &Combine<W, kPlain, E>;
   k.combine[1] = &Combine<W, kStream, E>;
-  k.fill = &Fill<W, E>;
-  k.clear[0] = &Clear<kPlain, E>;
-  k.clear[1] = &Clear<kStream, E>;
   return k;
 }
 

@@ -1,5 +1,5 @@
-// The register that controls a thread's arithmetic, and its bits that make subnormal numbers 0. For the library, not for
-// the objects of an instruction set.
+// The register that controls a thread's arithmetic, and its bits that make subnormal numbers 0. For the library, not
+// for the objects of an instruction set.
 #pragma once
 
 #include <cstdint>

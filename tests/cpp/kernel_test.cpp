@@ -142,7 +142,7 @@ void Sums(const KernelTable& table, const WalkKernels<E>& kernels, bool planar, 
   const std::vector<double> fresh(cols + 1, 7), zero(cols, 0);
   for (std::size_t precision = 0; precision < kPrecisions; ++precision) {
     std::vector<double> first = fresh, second = fresh, want = zero, want2 = zero;
-    kernels.moments[precision](x.view(source), p.data(), first.data(), second.data());
+    kernels.moments[precision](x.view(source), {}, p.data(), first.data(), second.data());
     for_each([&](std::size_t s, std::size_t r, std::size_t j) {
       want[s] += centred(s, r, j);
       want2[s] += centred(s, r, j) * centred(s, r, j);
@@ -217,7 +217,7 @@ void Maps(const KernelTable& table, Kind kind, Source source, std::size_t rows, 
       check(
           "affine", 100,
           [&](Tile<E> out) {
-            kernels.affine[f][s](x.view(source), z.view(source),
+            kernels.affine[f][s](x.view(source), z.view(source), {},
                                  {p[0].data(), p[1].data(), p[2].data(), planar_rows, p[4].data()}, out);
           },
           [&](std::size_t r, std::size_t j, auto at) {
