@@ -153,6 +153,11 @@ void FailValue(const std::string& name, const std::string& expected, const std::
 
 std::string ShapeOf(const py::array& array) { return Repr(array.attr("shape")); }
 
+py::array ReadOnly(py::array array) {
+  py::detail::array_proxy(array.ptr())->flags &= ~py::detail::npy_api::NPY_ARRAY_WRITEABLE_;
+  return array;
+}
+
 std::string TypeOf(py::handle object) { return Py_TYPE(object.ptr())->tp_name; }
 
 std::optional<DType> FindDType(const py::dtype& dtype) {
@@ -311,9 +316,7 @@ SharedArgument::SharedArgument(py::handle object, const char* name, Kind kind, c
 
 py::object SharedArgument::Saved() const {
   if (!array_) return py::none();
-  py::object copy = array_.attr("copy")();
-  copy.attr("setflags")(py::arg("write") = false);
-  return copy;
+  return ReadOnly(array_.attr("copy")());
 }
 
 BesideArgument::BesideArgument(py::handle object, const char* name, const py::array& x) {
@@ -357,9 +360,7 @@ ActivationArgument::ActivationArgument(py::handle object, std::size_t channels) 
 py::object ActivationArgument::Saved() const {
   if (!name_) return py::none();
   if (slopes_) {
-    py::array copy = slopes_.attr("copy")();
-    copy.attr("setflags")(py::arg("write") = false);
-    return py::make_tuple(name_, copy);
+    return py::make_tuple(name_, ReadOnly(slopes_.attr("copy")()));
   }
   if (constant_ == 0 && std::string(name_) == "relu") return py::str(name_);
   return py::make_tuple(name_, constant_);
@@ -393,8 +394,7 @@ void SignArray::SetView(const py::array& like) {
 
 py::object SignArray::Saved() const {
   if (!bytes_) return py::none();
-  bytes_.attr("setflags")(py::arg("write") = false);
-  return py::make_tuple(bytes_, py::tuple(py::cast(strides_)));
+  return py::make_tuple(ReadOnly(bytes_), py::tuple(py::cast(strides_)));
 }
 
 double Eps(py::handle eps) {
@@ -421,12 +421,13 @@ bool Flag(py::handle object, const char* name) {
 }
 
 std::size_t Choice(py::handle object, const char* name, const std::vector<const char*>& choices) {
-  std::string expected;
-  for (const char* choice : choices) expected += (expected.empty() ? "'" : " or '") + std::string(choice) + "'";
-  if (!PyUnicode_Check(object.ptr())) FailType(name, expected, TypeOf(object));
-  for (std::size_t i = 0; i < choices.size(); ++i) {
+  const bool string = PyUnicode_Check(object.ptr());
+  for (std::size_t i = 0; string && i < choices.size(); ++i) {
     if (PyUnicode_CompareWithASCIIString(object.ptr(), choices[i]) == 0) return i;
   }
+  std::string expected;
+  for (const char* choice : choices) expected += (expected.empty() ? "'" : " or '") + std::string(choice) + "'";
+  if (!string) FailType(name, expected, TypeOf(object));
   FailValue(name, expected, Repr(object));
 }
 

@@ -20,6 +20,7 @@ namespace py = pybind11;
 [[noreturn]] void FailValue(const std::string& name, const std::string& expected, const std::string& got);
 
 std::string ShapeOf(const py::array& array);  // "(2, 3)"
+py::array ReadOnly(py::array array);          // the very array, which nobody can write to any more
 std::string TypeOf(py::handle object);
 
 // Element types that an argument may have.

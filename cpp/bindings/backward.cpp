@@ -247,9 +247,7 @@ py::tuple Train(py::handle dy, py::handle x, const py::array& mean, const py::ar
                       {&epilogue.activation().slopes(), "saved"},
                       {&mask.array(), "saved"}});
   const Workers workers = WorkersOf(num_threads, flush_subnormals);
-  const py::dtype dtype = !weight_dtype.is_none() ? py::reinterpret_borrow<py::dtype>(weight_dtype)
-                          : weight.given()        ? weight.array().dtype()
-                                                  : ParameterDType(arrays.like);
+  const py::dtype dtype = ParameterDType(weight_dtype, weight, arrays.like);
   const GradientVector dweight(dtype, arrays.channels), dbias(dtype, arrays.channels);
   const ArrayView dy_view = ViewOf(arrays.dy), dx_view = ViewOf(arrays.dx);
   const ArrayView dresidual_view = arrays.dresidual ? ViewOf(arrays.dresidual) : ArrayView{};
@@ -289,7 +287,7 @@ py::tuple Inference(py::handle dy, py::handle x, py::handle mean_object, py::han
                       {&epilogue.activation().slopes(), "activation: slopes"},
                       {&mask.array(), "mask"}});
   const Workers workers = WorkersOf(num_threads, flush_subnormals);
-  const py::dtype dtype = weight.given() ? weight.array().dtype() : ParameterDType(arrays.like);
+  const py::dtype dtype = ParameterDType(py::none(), weight, arrays.like);
   const GradientVector dweight(dtype, arrays.channels), dbias(dtype, arrays.channels);
   const GradientVector dmean(given.mean.array().dtype(), arrays.channels),
       dvar(given.var.array().dtype(), arrays.channels);
@@ -328,9 +326,7 @@ py::tuple Double(py::handle ddx_object, py::handle ddweight_object, py::handle d
   all.push_back({&ddy, "out"});
   const py::array dx = Output(dx_out, "dx_out", x, dy, all);
   const Workers workers = WorkersOf(num_threads, flush_subnormals);
-  const py::dtype dtype = !weight_dtype.is_none() ? py::reinterpret_borrow<py::dtype>(weight_dtype)
-                          : weight.given()        ? weight.array().dtype()
-                                                  : ParameterDType(x);
+  const py::dtype dtype = ParameterDType(weight_dtype, weight, x);
   const GradientVector dweight(dtype, channels);
   const ArrayView ddy_view = ViewOf(ddy), dx_view = ViewOf(dx);
   {

@@ -48,10 +48,7 @@ class State {
 
   double* Row(std::size_t i) { return data_ + i * channels_; }
 
-  py::array ReadOnly() {
-    py::detail::array_proxy(array_.ptr())->flags &= ~py::detail::npy_api::NPY_ARRAY_WRITEABLE_;
-    return array_;
-  }
+  py::array Saved() const { return ReadOnly(array_); }
 
  private:
   std::size_t channels_;
@@ -115,7 +112,7 @@ class PartStates {
 
   std::vector<BatchStatistics>& batches() { return batches_; }
 
-  py::object Factors() const { return factors_ ? ReadOnly(*factors_) : py::none(); }
+  py::object Factors() const { return factors_ ? py::object(ReadOnly(*factors_)) : py::none(); }
   py::object Saved() const {
     if (!several_) return py::none();
     py::array_t<std::int64_t> counts(static_cast<py::ssize_t>(batches_.size()));
@@ -124,11 +121,6 @@ class PartStates {
   }
 
  private:
-  static py::object ReadOnly(py::array array) {
-    array.attr("setflags")(py::arg("write") = false);
-    return array;
-  }
-
   bool several_;
   std::optional<py::array_t<double>> statistics_, factors_;
   std::vector<BatchStatistics> batches_;
@@ -209,7 +201,7 @@ py::tuple Train(py::handle x_object, py::handle weight_object, py::handle bias_o
   const py::object weight_dtype = weight.given() ? py::object(weight.array().dtype()) : py::none();
   const bool residual_given = residual.view() != nullptr;
   return py::make_tuple(
-      y, py::make_tuple(state.ReadOnly(), count, eps, given_axis, weight_dtype, Shares(x, y), activation.Saved(),
+      y, py::make_tuple(state.Saved(), count, eps, given_axis, weight_dtype, Shares(x, y), activation.Saved(),
                         residual_given, signs.Saved(), mask.Saved(), parts.Factors(), parts.Saved()));
 }
 

@@ -15,8 +15,10 @@ struct GradientVector {
         vector{array.mutable_data(), DTypeOf(dtype), array.strides(0)} {}
 };
 
-// Of a parameter's gradient where there is no parameter.
-inline py::dtype ParameterDType(const py::array& x) {
+// Of a parameter's gradient: as was saved (`saved`, or None), as the parameter's, else as x implies.
+inline py::dtype ParameterDType(py::handle saved, const VectorArgument& parameter, const py::array& x) {
+  if (!saved.is_none()) return py::reinterpret_borrow<py::dtype>(saved);
+  if (parameter.given()) return parameter.array().dtype();
   return DTypeOf(x.dtype()) == DType::kFloat64 ? py::dtype::of<double>() : py::dtype::of<float>();
 }
 

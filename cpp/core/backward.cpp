@@ -155,10 +155,7 @@ class GradientReducer {
   // Adds the chunks, in their order, into the first; done(channel, GradientSums) takes them.
   template <class Done>
   void Finish(const Group<T>& group, Done done) const {
-    double* total = group.partials;
-    for (std::size_t k = 1; k < plan_.chunks(); ++k) {
-      for (std::size_t i = 0; i < fields() * group.channels; ++i) total[i] += group.Partial(k)[i];
-    }
+    double* total = group.AddChunks(plan_.chunks());
     for (std::size_t c = 0; c < group.channels; ++c) {
       const ChannelStat s = stat_(group.first + c);
       double& g_xhat = total[group.channels + c];

@@ -12,7 +12,8 @@ namespace {
 struct SecondSums {
   double ddx, ddx_xhat, dy, dy_xhat, ddx_dy;
 };
-constexpr std::size_t kSecondSums = 5;
+// In a partial: each kernel gives two, so that of ddx is there twice.
+enum { kDdx, kDdxXhat, kDy, kDyXhat, kDdxAgain, kDdxDy, kSecondSums };
 
 // out = (x - mean) * of_x + ddx * of_ddx + dy * of_dy + constant
 struct Combination {
@@ -83,42 +84,41 @@ class SecondReducer {
     const ColumnParameters<T> p = Columns(group);
     BlockSums sums(plan_, group.index, scratch);
     plan_.ForEachBlock(group.index, chunk, sweep, [&](const Block& block) {
-      // The sums of a, and of a * (b - center) * scale.
-      const auto add = [&](Tile<const E> a, Tile<const E> b, int center, int scale, std::size_t field, bool both) {
+      // The sums of a, and of a * (b - center) * scale, into `field` and the one after it.
+      const auto add = [&](Tile<const E> a, Tile<const E> b, NormalizedParameters<T> of_b, std::size_t field) {
         const auto take = [&](Precision precision) {
-          kernels_.gradient_sums[0][static_cast<std::size_t>(precision)](
-              {a, b, {}}, {p.At(static_cast<std::size_t>(center), block), p.At(static_cast<std::size_t>(scale), block)},
-              {}, sums.first_columns(), sums.second_columns());
+          kernels_.gradient_sums[0][static_cast<std::size_t>(precision)]({a, b, {}}, of_b, {}, sums.first_columns(),
+                                                                         sums.second_columns());
           sums.Fold(block);
         };
         const auto in_range = [](double first, double second) { return std::isfinite(first) && std::isfinite(second); };
         TakeInRange(precision_, block.channels, scratch, take, in_range, sums.first(), sums.second());
         double* into = partial + field * group.channels + (block.channel - group.first);
         for (std::size_t c = 0; c < block.channels; ++c) {
-          if (both) into[c] += sums.first()[c];
-          into[(both ? group.channels : 0) + c] += sums.second()[c];
+          into[c] += sums.first()[c];
+          into[group.channels + c] += sums.second()[c];
         }
       };
       const Tile<const E> dy = in_.dy.Read(block, scratch, Scratch::kDy);
+      const Tile<const E> ddx = in_.ddx ? in_.ddx->Read(block, scratch, Scratch::kY) : Tile<const E>{};
       if (form_.batch) {
         const Tile<const E> x = in_.x.Read(block, scratch, Scratch::kX);
-        if (in_.ddx) add(in_.ddx->Read(block, scratch, Scratch::kY), x, kCenter, kRstd, 0, true);
-        add(dy, x, kCenter, kRstd, 2, true);
+        const NormalizedParameters<T> of_x = {p.At(kCenter, block), p.At(kRstd, block)};
+        if (in_.ddx) add(ddx, x, of_x, kDdx);
+        add(dy, x, of_x, kDy);
       }
-      if (in_.ddx) add(in_.ddx->Read(block, scratch, Scratch::kY), dy, kZero, kOne, 4, false);
+      if (in_.ddx) add(ddx, dy, {p.At(kZero, block), p.At(kOne, block)}, kDdxAgain);
     });
   }
 
   template <class Done>
   void Finish(const Group<T>& group, Done done) const {
-    double* total = group.partials;
-    for (std::size_t k = 1; k < plan_.chunks(); ++k) {
-      for (std::size_t i = 0; i < kSecondSums * group.channels; ++i) total[i] += group.Partial(k)[i];
-    }
+    double* total = group.AddChunks(plan_.chunks());
     for (std::size_t c = 0; c < group.channels; ++c) {
       // xhat with the mean rounded to T
       const double low = LostByRounding<T>(form_.mean[group.first + c]) * form_.rstd[group.first + c];
-      for (std::size_t field = 0; low != 0 && field < 4; field += 2) {
+      for (std::size_t field : {kDdx, kDy}) {
+        if (low == 0) continue;
         total[(field + 1) * group.channels + c] -= low * total[field * group.channels + c];
       }
       done(group.first + c, SumsOf(group, c));
@@ -129,7 +129,7 @@ class SecondReducer {
   SecondSums SumsOf(const Group<T>& group, std::size_t c) const {
     const double* total = group.partials + c;
     const std::size_t n = group.channels;
-    return {total[0], total[n], total[2 * n], total[3 * n], total[4 * n]};
+    return {total[kDdx * n], total[kDdxXhat * n], total[kDy * n], total[kDyXhat * n], total[kDdxDy * n]};
   }
 
  private:

@@ -177,7 +177,8 @@ void TrainForward(const ArrayView& x, const ArrayView& y, std::size_t axis, cons
   const BatchSlices slices(x, axis, parts.size());
   const std::size_t channels = static_cast<std::size_t>(x.extents[axis]);
   const bool raises = training.on_nonfinite == OnNonfinite::kRaise;
-  const bool at_once = parts.size() == 1 && training.on_nonfinite == OnNonfinite::kPropagate;
+  const bool guarded = training.on_nonfinite != OnNonfinite::kPropagate;
+  const bool at_once = parts.size() == 1 && !guarded;
   const auto run = [&](Steps steps) {
     for (std::size_t i = 0; i < parts.size(); ++i) {
       const auto residual = slices.Of(training.epilogue.residual, i), signs = slices.Of(training.epilogue.signs, i);
@@ -188,11 +189,12 @@ void TrainForward(const ArrayView& x, const ArrayView& y, std::size_t axis, cons
     }
   };
   run(raises ? Steps::kStatistics : Steps::kBoth);
-  const bool finite = training.on_nonfinite == OnNonfinite::kPropagate || FirstNonfinite(channels, parts) == channels;
+  const std::size_t nonfinite = guarded ? FirstNonfinite(channels, parts) : channels;
+  const bool finite = nonfinite == channels;
   if (raises) {
     if (!finite) {
       throw std::domain_error("x: expected finite values, got a mean or a variance that is not finite in channel " +
-                              std::to_string(FirstNonfinite(channels, parts)));
+                              std::to_string(nonfinite));
     }
     run(Steps::kMap);
   }

@@ -101,6 +101,13 @@ struct Group {
   ColumnParameters<T> map;  // what the map takes
 
   double* Partial(std::size_t chunk) const { return partials + chunk * fields * channels; }
+  // Adds plain sums of the chunks, in their order, into those of the first.
+  double* AddChunks(std::size_t chunks) const {
+    for (std::size_t k = 1; k < chunks; ++k) {
+      for (std::size_t i = 0; i < fields * channels; ++i) partials[i] += Partial(k)[i];
+    }
+    return partials;
+  }
 };
 
 // The room that a group takes: `fields` float64 of each chunk, and elements per column.

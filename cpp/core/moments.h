@@ -31,7 +31,7 @@ class MomentReducer {
   std::size_t fields() const { return Moments::kFields; }
   std::size_t columns() const { return 1; }
 
-  // `shared` is the mask or the weights, as it went into `counts`; null if none.
+  // `shared` is the mask, or the weights; null if none.
   MomentReducer(const Plan& plan, const KernelTable& table, const Layout& layout, const Operand<E>& x,
                 Precision precision, const ArrayView* shared)
       : plan_(plan),

@@ -13,7 +13,6 @@ namespace {
 // once a block, so tiles of rows are longer, up to 1 MB, where enough chunks are left.
 constexpr std::size_t kTileElements = 65536;
 constexpr std::size_t kRowsTileElements = 262144;
-constexpr std::size_t kSharedTileElements = 65536;          // see Company
 constexpr std::size_t kFewChunks = 8;                       // for a few threads; larger arrays have more
 constexpr std::size_t kLeastRows = 64;                      // of wide tiles: what is done once a block should not show
 constexpr std::size_t kMostColumns = 2048;                  // parameters and sums of one tile stay in L1 and L2
@@ -48,7 +47,6 @@ Plan::Plan(const Layout& layout, const Operand<E>& x, Purpose purpose, Company c
     : walk_(layout.walk), positions_(layout.positions), channels_(layout.channels), inner_(layout.inner) {
   run_ = x.Run();
   const bool alone = company == Company::kNone;
-  const std::size_t most_elements = alone ? kTileElements : kSharedTileElements;
   std::size_t tile_elements, tile_positions, quantum;
   if (walk_ == Walk::kPlanar) {
     if (run_ < std::min(kShortRun, positions_)) run_ = 0;
@@ -57,7 +55,7 @@ Plan::Plan(const Layout& layout, const Operand<E>& x, Purpose purpose, Company c
     const std::size_t neighbours =
         map_rows_ == PlanarRows::kRuns ? 1 : Neighbours(layout.ValuesPerChannel() * x.ItemSize(), purpose);
     group_channels_ = std::clamp<std::size_t>(std::max(small, neighbours), 1, channels_);
-    tile_elements = tile_positions = most_elements;
+    tile_elements = tile_positions = kTileElements;
     quantum = kMostLanes;
   } else {
     const std::size_t most = std::max<std::size_t>(1, kMostColumns / inner_);
@@ -74,7 +72,7 @@ Plan::Plan(const Layout& layout, const Operand<E>& x, Purpose purpose, Company c
     const std::size_t least =
         repeat_ > 1 ? std::max(kLeastRows, kTileElements / columns) * repeat_ / 8 : kMostLanes / 2;
     if (run_ < std::min(least, positions_) || (repeat_ > 1 && !x.DensePositions())) run_ = 0;
-    tile_elements = run_ == 0 || !alone ? most_elements
+    tile_elements = run_ == 0 || !alone ? kTileElements
                                         : std::clamp(layout.Values() / kFewChunks, kTileElements, kRowsTileElements);
     tile_positions = std::max(kLeastRows, tile_elements / columns) * repeat_;
   }
@@ -87,7 +85,7 @@ Plan::Plan(const Layout& layout, const Operand<E>& x, Purpose purpose, Company c
   piece_ = RoundUp(CeilDiv(run_, pieces_), quantum);
   pieces_ = CeilDiv(run_, piece_);
   if (walk_ == Walk::kPlanar && pieces_ == 1 && !gathered) {
-    tile_runs_ = std::max<std::size_t>(1, most_elements / run_);
+    tile_runs_ = std::max<std::size_t>(1, kTileElements / run_);
     runs_at_one_stride_ = x.RunsAtOneStride();
   }
 

@@ -26,8 +26,8 @@ struct Sweep {
   bool keeps = false;             // Note [Kept tiles]
 };
 
-// Whether each value is read along with another array that all channels share: what a kernel doesn't know of takes one
-// or two sweeps more over a tile, so tiles are small enough for them to stay in L1.
+// Whether values are read along with an array that all channels share. Where channels are innermost, a row of a tile is
+// then one position, so that the array has one value per row, and tiles leave room in L2.
 enum class Company { kNone, kShared };
 
 class Plan {

@@ -92,7 +92,7 @@ class Operand {
   // The block's elements. They stay valid until the slot is used again.
   Tile<const E> Read(const Block& block, Scratch& scratch, Scratch::Slot slot) const;
 
-  // The same, in memory of their number.
+  // The block's elements, one after the other, into memory for so many.
   void Copy(const Block& block, E* to) const;
 
   static Tile<E> ScratchTile(const Block& block, Scratch& scratch, Scratch::Slot slot);
