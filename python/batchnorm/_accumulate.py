@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ._channel_stats import ChannelStats
-from ._checks import INT64_MAX, require_writeable
+from ._checks import require_writeable
 from ._functions import update_running_stats
 from ._layer import BatchNorm
 
@@ -106,24 +106,15 @@ class accumulate_statistics:
             self._commit()
 
     def _commit(self) -> None:
-        seen = [(layer, stats) for layer, stats in zip(self._layers, self._collected, strict=True) if stats.count.any()]
-        for layer, _ in seen:
+        moves = []
+        for layer, stats in zip(self._layers, self._collected, strict=True):
+            if not stats.count.any():
+                continue
             mean, var, counter = layer.running_mean, layer.running_var, layer.num_batches_tracked
             assert mean is not None and var is not None and counter is not None
-            for name, array in (("running_mean", mean), ("running_var", var), ("num_batches_tracked", counter)):
-                require_writeable(name, array)
-            if counter.item() >= INT64_MAX:
-                raise OverflowError(f"num_batches_tracked: expected an integer below 2**63 - 1, got {counter.item()}")
-        for layer, stats in seen:
-            mean, var, counter = layer.running_mean, layer.running_var, layer.num_batches_tracked
-            assert mean is not None and var is not None and counter is not None
-            average = layer.momentum is None
-            update_running_stats(
-                mean,
-                var,
-                stats,
-                momentum=1 / (counter.item() + 1) if layer.momentum is None else layer.momentum,
-                momentum_of="new" if average else layer.momentum_of,
-                unbiased=layer.unbiased,
-            )
-            counter += 1
+            require_writeable("running_mean", mean)
+            require_writeable("running_var", var)
+            moves.append((layer, mean, var, counter, stats, layer._next_batch(counter, counts=True)))
+        for layer, mean, var, counter, stats, (batches, momentum, momentum_of) in moves:
+            update_running_stats(mean, var, stats, momentum=momentum, momentum_of=momentum_of, unbiased=layer.unbiased)
+            counter[()] = batches

@@ -110,7 +110,7 @@ class ChannelStats:
 
     @property
     def sum_weights(self) -> Float64Array:
-        return _measure(self._arrays_for(0))
+        return measure_of(self._arrays_for(0))
 
     @property
     def mean(self) -> Float64Array:
@@ -304,7 +304,7 @@ class ChannelStats:
         count, mean, m2 = own[0].copy(), own[1].copy(), own[2].copy()
         weights = others_weights = None
         if own[3] is not None or other[3] is not None:
-            weights, others_weights = _measure(own).copy(), _measure(other)
+            weights, others_weights = measure_of(own).copy(), measure_of(other)
         _core.merge_stats(count, weights, mean, m2, other[0], others_weights, other[1], other[2])
         self._moments = (
             read_only(count),
@@ -324,7 +324,7 @@ class ChannelStats:
         own, others = self._moments, other._moments
         if own is None or others is None:
             return own is others
-        pairs = (own[0], others[0]), (own[1], others[1]), (own[2], others[2]), (_measure(own), _measure(others))
+        pairs = (own[0], others[0]), (own[1], others[1]), (own[2], others[2]), (measure_of(own), measure_of(others))
         return all(np.array_equal(a, b, equal_nan=True) for a, b in pairs)
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -414,7 +414,7 @@ class ChannelStats:
         return f"<ChannelStats: {len(now.count)} channels, count={span(now.count)}, mean={mean}, std={std}>"
 
 
-def _measure(moments: Moments) -> Float64Array:
+def measure_of(moments: Moments) -> Float64Array:
     """Return how much the values of each channel count."""
     count, _, _, weights = moments
     return read_only(count.astype(np.float64)) if weights is None else weights

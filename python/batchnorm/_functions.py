@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from . import _core
-from ._channel_stats import ChannelStats
+from ._channel_stats import ChannelStats, measure_of
 from ._masks import mask_of
 from ._saved import X_IS_GONE, Gradients, SavedStatistics
 from ._threads import context_num_threads
@@ -83,8 +83,8 @@ def batch_norm_train(
         Whether `saved` keeps a bit per value, so that the backward of an activation after a residual needs no y.
     mask : array_like of bool, optional
         Which values count, broadcast to the shape of x without its channel axis: (N, L) for padded sequences, (N, H, W)
-        for ragged images. The others, which may be NaN, count
-        neither here nor in the gradients, and y and dx are 0 there.
+        for ragged images. The others, which may be NaN, count neither here nor in the gradients, and y and dx are 0
+        there.
     lengths : array_like of int, shape (N,), optional
         In place of a mask: how many positions of each sequence count, for x of shape (N, C, L) or (N, L, C).
     groups : int, default 1
@@ -594,10 +594,12 @@ def update_running_stats(
         raise TypeError(f"stats: expected a ChannelStats, got {type(stats).__name__}")
     channels = running_mean.size if isinstance(running_mean, np.ndarray) else 0
     # Empty statistics have no number of channels yet, so they fit any.
-    count, mean, m2, weights = stats._arrays_for(channels)
-    weights = count.astype(np.float64) if weights is None else weights
+    moments = stats._arrays_for(channels)
+    count, mean, m2, _ = moments
     try:
-        _core.update_running_stats(running_mean, running_var, weights, mean, m2, momentum, momentum_of, unbiased)
+        _core.update_running_stats(
+            running_mean, running_var, measure_of(moments), mean, m2, momentum, momentum_of, unbiased
+        )
     except ValueError:
         # Where the running statistics fit each other, it is the other ones that do not fit.
         if len(count) != channels and (channels,) == running_mean.shape == getattr(running_var, "shape", None):

@@ -349,15 +349,7 @@ class BatchNorm:
             self._check_channels(x)  # there is nothing else that could tell
         collected = self._collected if self.training else None
         counter = self.num_batches_tracked if self.training and collected is None else None
-        batches = 1
-        if counter is not None:
-            require_writeable("num_batches_tracked", counter)
-            batches += counter.item()
-            if batches > INT64_MAX and np.size(x):
-                raise OverflowError(f"num_batches_tracked: expected an integer below 2**63 - 1, got {batches - 1}")
-        momentum, momentum_of = self.momentum, self.momentum_of
-        if momentum is None:
-            momentum, momentum_of = 1.0 / batches, "new"
+        batches, momentum, momentum_of = self._next_batch(counter, counts=bool(np.size(x)))
         try:
             y, saved = batch_norm_train(
                 x,
@@ -395,6 +387,18 @@ class BatchNorm:
         if counts and collected is not None:
             collected.merge(saved.stats)
         return y, saved
+
+    def _next_batch(self, counter: Int64Array | None, *, counts: bool) -> tuple[int, float, Literal["new", "old"]]:
+        """Return the number of batches with the next one, and how it moves the running statistics."""
+        batches = 1
+        if counter is not None:
+            require_writeable("num_batches_tracked", counter)
+            batches += counter.item()
+            if batches > INT64_MAX and counts:
+                raise OverflowError(f"num_batches_tracked: expected an integer below 2**63 - 1, got {batches - 1}")
+        if self.momentum is None:
+            return batches, 1.0 / batches, "new"
+        return batches, self.momentum, self.momentum_of
 
     def _check_channels(self, x: ArrayLike) -> None:
         """Say that x does not fit, where a function would say that the weight or a running statistic does not."""

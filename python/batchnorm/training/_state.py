@@ -55,3 +55,23 @@ class Stateful(ABC):
         }
         self._check_state(fitted)
         self._set_state(fitted)
+
+
+class Counted(Stateful):
+    """An object whose state is a number of steps."""
+
+    steps: int
+
+    def _apply(self) -> None:
+        """Set what depends on the number of steps."""
+
+    def _get_state(self) -> dict[str, np.ndarray[Any, Any]]:
+        return {"steps": np.asarray(self.steps)}
+
+    def _check_state(self, state: dict[str, np.ndarray[Any, Any]]) -> None:
+        if state["steps"] < 0:
+            raise ValueError(f"steps: expected an integer >= 0, got {state['steps']}")
+
+    def _set_state(self, state: dict[str, np.ndarray[Any, Any]]) -> None:
+        self.steps = state["steps"].item()
+        self._apply()

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from .._checks import as_int
 from .._layer import BatchNorm
 from ._checks import FloatArray, as_flag, as_parameters
-from ._state import Stateful
+from ._state import Counted
 from .optimizers import Optimizer
 
 
@@ -133,7 +131,7 @@ def by_role(parameters: Mapping[str, FloatArray], layers: Iterable[str], **bn: A
     return {"bn": {"parameters": own, "weight_decay": 0.0, **bn}, "rest": {"parameters": rest}}
 
 
-class Phases(Stateful):
+class Phases(Counted):
     """Phases of training, each of which trains some groups of an optimizer and freezes all others.
 
     Parameters
@@ -211,15 +209,4 @@ class Phases(Stateful):
     def step(self) -> None:
         """Go on by one step, once per epoch, to the next phase where it is time."""
         self.steps += 1
-        self._apply()
-
-    def _get_state(self) -> dict[str, np.ndarray[Any, Any]]:
-        return {"steps": np.asarray(self.steps)}
-
-    def _check_state(self, state: dict[str, np.ndarray[Any, Any]]) -> None:
-        if state["steps"] < 0:
-            raise ValueError(f"steps: expected an integer >= 0, got {state['steps']}")
-
-    def _set_state(self, state: dict[str, np.ndarray[Any, Any]]) -> None:
-        self.steps = state["steps"].item()
         self._apply()

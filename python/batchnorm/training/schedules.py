@@ -12,7 +12,7 @@ from .. import _core
 from .._checks import as_int, as_renorm
 from .._layer import BatchNorm
 from ._checks import as_positive, as_rate, as_real
-from ._state import Stateful
+from ._state import Counted, Stateful
 from .optimizers import Optimizer
 from .roles import as_layers
 
@@ -36,7 +36,7 @@ def _as_factor(name: str, value: object) -> float:
     return number
 
 
-class _Counted(Stateful):
+class _Factor(Counted):
     """A factor that depends on the number of steps alone."""
 
     def __init__(self, optimizer: Optimizer) -> None:
@@ -53,18 +53,8 @@ class _Counted(Stateful):
         _scale(self._optimizer, change)
         self.steps += 1
 
-    def _get_state(self) -> dict[str, np.ndarray[Any, Any]]:
-        return {"steps": np.asarray(self.steps)}
 
-    def _check_state(self, state: dict[str, np.ndarray[Any, Any]]) -> None:
-        if state["steps"] < 0:
-            raise ValueError(f"steps: expected an integer >= 0, got {state['steps']}")
-
-    def _set_state(self, state: dict[str, np.ndarray[Any, Any]]) -> None:
-        self.steps = state["steps"].item()
-
-
-class ExponentialLR(_Counted):
+class ExponentialLR(_Factor):
     """A rate that decays by a constant factor.
 
     Parameters
@@ -116,7 +106,7 @@ class ExponentialLR(_Counted):
         self.steps += 1
 
 
-class LinearWarmup(_Counted):
+class LinearWarmup(_Factor):
     """A rate that grows linearly from a part of itself to all of it.
 
     Parameters
@@ -280,7 +270,7 @@ class ReduceOnPlateau(Stateful):
             setattr(self, name, state[name].item())
 
 
-class RenormWarmup(Stateful):
+class RenormWarmup(Counted):
     """Bounds of batch renormalization that widen: at first the layers are plain batch normalization.
 
     Parameters
@@ -345,7 +335,8 @@ class RenormWarmup(Stateful):
         for end, value in (("r_end", self.r_end), ("d_end", self.d_end)):
             if value <= self.start:
                 raise ValueError(f"{end}: expected an int > start, got {value}")
-        self._set(0)
+        self.steps = 0
+        self._apply()
 
     def bounds(self, steps: int) -> tuple[float, float]:
         """Return (r_max, d_max) after so many steps."""
@@ -354,19 +345,9 @@ class RenormWarmup(Stateful):
 
     def step(self) -> None:
         """Go on by one, and set the bounds of every layer."""
-        self._set(self.steps + 1)
+        self.steps += 1
+        self._apply()
 
-    def _set(self, steps: int) -> None:
-        self.steps = steps
+    def _apply(self) -> None:
         for layer in self._layers.values():
-            layer.renorm = self.bounds(steps)
-
-    def _get_state(self) -> dict[str, np.ndarray[Any, Any]]:
-        return {"steps": np.asarray(self.steps)}
-
-    def _check_state(self, state: dict[str, np.ndarray[Any, Any]]) -> None:
-        if state["steps"] < 0:
-            raise ValueError(f"steps: expected an integer >= 0, got {state['steps']}")
-
-    def _set_state(self, state: dict[str, np.ndarray[Any, Any]]) -> None:
-        self._set(state["steps"].item())
+            layer.renorm = self.bounds(self.steps)
