@@ -22,17 +22,20 @@ from batchnorm import _core
 from oracle import Array
 from tolerances import (
     LAW_FAR,
+    TABLE,
     assert_denormalized,
     assert_forward,
     assert_gradients,
+    assert_mean,
     assert_same_bits,
     assert_same_stats,
     assert_stats,
+    assert_var,
     assert_y,
     within,
 )
 
-TESTS = 4
+TESTS = 6
 EXAMPLES = int(os.environ.get("BATCHNORM_EXAMPLES", "300"))
 CAMPAIGN = 100_000
 
@@ -281,6 +284,88 @@ def check_fused(p: Problem) -> None:
             assert_same_bits("dx", signs.dx, told.dx)
 
 
+def check_masked(p: Problem) -> None:
+    """What counts, as if it were all: gathered to (values, channels)."""
+    rng = np.random.default_rng(p.seed + 3)
+    x, dy = p.arrays()
+    axis = p.axis % x.ndim
+    places = tuple(n for i, n in enumerate(p.shape) if i != axis)
+    given = tuple(1 if rng.integers(4) == 0 else n for n in places)  # broadcast along some axes
+    mask = rng.random(given) < rng.choice([0.0, 0.2, 0.7, 0.97, 1.0])
+    if rng.integers(2):
+        mask = np.ascontiguousarray(mask.T).T
+    counts = np.broadcast_to(mask, places)
+    everywhere = np.broadcast_to(np.expand_dims(counts, axis), p.shape)
+    for a in (x, dy):
+        if a.flags.writeable:
+            a[...] = np.where(everywhere, a, rng.choice([np.nan, np.inf]))
+    few, few_dy = (np.moveaxis(a, axis, -1)[counts] for a in (x, dy))
+
+    stats = bn.channel_stats(x, **p.options, mask=mask)
+    assert_stats(stats, few, -1)
+    weights = np.where(mask, rng.uniform(0.1, 2, given), 0)
+    weighted = bn.channel_stats(x, **p.options, weights=weights)
+    w = np.broadcast_to(weights, places)[counts].astype(np.longdouble)[:, None]
+    if counts.any():
+        mean = (w * few).sum(0) / w.sum()
+        m2 = (w * (few - mean) ** 2).sum(0)
+        std = np.sqrt(m2 / w.sum())
+        within("weighted mean", weighted.mean, mean, 2 * TABLE["stats"][np.dtype("f8")] * np.maximum(abs(mean), std))
+        within("weighted m2", weighted.m2, m2, 1e-13 * m2 + 1e-30 * w.sum() * np.maximum(mean**2, 1))
+
+    weight, bias, _, _ = p.parameters()
+    options: dict[str, Any] = {**p.options, "eps": p.eps, "on_single": "allow"}
+    y, saved = bn.batch_norm_train(x, weight, bias, mask=mask, **options)
+    assert not y[~everywhere].any()
+    assert (saved.count == counts.sum()).all()
+    got = bn.batch_norm_backward(dy, x, saved, num_threads=p.num_threads)
+    assert not got.dx[~everywhere].any()
+    if counts.any():
+        want = oracle.train(few, 1 if weight is None else weight, 0 if bias is None else bias, p.eps, -1)
+        assert_mean(saved.mean, want, x.dtype)
+        assert_var(saved.var, want, x.dtype)
+        plain = bn.batch_norm_inference(few, saved.mean, saved.var, weight, bias, eps=p.eps, axis=-1)
+        assert_same_bits("y", np.moveaxis(y, axis, -1)[counts], plain)
+        at_few = bn.Gradients(dx=np.moveaxis(got.dx, axis, -1)[counts], dweight=got.dweight, dbias=got.dbias)
+        w = 1 if weight is None else weight
+        assert_gradients(at_few, few_dy, few, oracle.backward(few_dy, few, w, p.eps, -1), want, w, -1)
+
+
+def check_parts_and_second(p: Problem) -> None:
+    """Ghost batches, bit by bit as calls of their own; the second derivative, as that of dense float64."""
+    x, dy = p.arrays()
+    weight, bias, _, _ = p.parameters()
+    batch = 1 if p.axis % x.ndim == 0 else 0
+    options: dict[str, Any] = {**p.options, "eps": p.eps, "on_single": "allow"}
+    step = -(-x.shape[batch] // (p.seed % 3 + 2)) or 1
+    y, saved = bn.batch_norm_train(x, weight, bias, groups=p.seed % 3 + 2, **options)
+    got = bn.batch_norm_backward(dy, x, saved, num_threads=p.num_threads)
+    for first in range(0, x.shape[batch], step):
+        part = (slice(None),) * batch + (slice(first, first + step),)
+        want, of_part = bn.batch_norm_train(x[part], weight, bias, **options)
+        assert_same_bits("y", y[part], want)
+        back = bn.batch_norm_backward(dy[part], x[part], of_part, num_threads=p.num_threads)
+        assert_same_bits("dx", got.dx[part], back.dx)
+
+    rng = np.random.default_rng(p.seed + 4)
+    ddx = p.dy_layout.place(rng.normal(size=p.shape).astype(p.dtype))
+    c = p.shape[p.axis]
+    _, whole = bn.batch_norm_train(x, weight, bias, **options)
+    dd: list[Any] = [None if rng.integers(3) == 0 else a for a in (ddx, rng.normal(size=c), rng.normal(size=c))]
+    second = bn.batch_norm_double_backward(*dd, dy, x, whole, num_threads=p.num_threads)
+    wide = [None if a is None else np.array(a, np.float64, order="C") for a in (*dd, dy, x)]
+    dense = bn.batch_norm_double_backward(*wide, whole, num_threads=1)  # type: ignore[misc]
+    if not x.size:
+        return
+    r, scale = np.abs(whole.rstd).max(), np.abs(whole.scale).max()
+    xhat = np.abs(bn.batch_norm_train(x, **options)[0]).max()
+    sizes = [1.0 if a is None else 1 + np.abs(a).max() for a in (*dd, dy)]
+    unit = {"float32": 2e-6, "float64": 1e-13}[p.dtype] * np.prod(sizes) * (1 + xhat) ** 3
+    within("ddy", second.ddy, dense.ddy, unit * (1 + scale))
+    within("dx", second.dx, dense.dx, unit * r * (1 + scale))
+    within("dweight", second.dweight, dense.dweight, unit * r * x.size / c + 1e-6 * np.abs(dense.dweight))
+
+
 def on_its_isa(check: Any, p: Problem) -> None:
     _core._set_isa(p.isa)
     try:
@@ -313,6 +398,18 @@ def test_fused(p: Problem) -> None:
     on_its_isa(check_fused, p)
 
 
+@examples(EXAMPLES)
+@given(problems())
+def test_masked(p: Problem) -> None:
+    on_its_isa(check_masked, p)
+
+
+@examples(EXAMPLES)
+@given(problems())
+def test_parts_and_second(p: Problem) -> None:
+    on_its_isa(check_parts_and_second, p)
+
+
 @pytest.mark.campaign
 @examples(CAMPAIGN)
 @given(problems())
@@ -339,3 +436,17 @@ def test_campaign_statistics(p: Problem) -> None:
 @given(problems())
 def test_campaign_fused(p: Problem) -> None:
     on_its_isa(check_fused, p)
+
+
+@pytest.mark.campaign
+@examples(CAMPAIGN)
+@given(problems())
+def test_campaign_masked(p: Problem) -> None:
+    on_its_isa(check_masked, p)
+
+
+@pytest.mark.campaign
+@examples(CAMPAIGN)
+@given(problems())
+def test_campaign_parts_and_second(p: Problem) -> None:
+    on_its_isa(check_parts_and_second, p)

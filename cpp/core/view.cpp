@@ -77,15 +77,23 @@ void WalkAxes(const std::vector<Axis>& axes, char* base, std::size_t begin, std:
   }
 }
 
+// A sum that keeps what its additions lose (Knuth's two-sum).
+struct KeptSum {
+  double sum = 0, lost = 0;
+  void Add(double v) {
+    const double next = sum + v, of_v = next - sum;
+    lost += (sum - (next - of_v)) + (v - of_v);
+    sum = next;
+  }
+};
+
 template <class Element>
-double SumOfRun(const char* p, std::ptrdiff_t stride, std::size_t n) {
-  double sum = 0;
+void AddRun(const char* p, std::ptrdiff_t stride, std::size_t n, KeptSum& to) {
   for (std::size_t i = 0; i < n; ++i, p += stride) {
     Element e;
     std::memcpy(&e, p, sizeof e);
-    sum += static_cast<double>(e);
+    to.Add(static_cast<double>(e));
   }
-  return sum;
 }
 
 // How many bytes of a run aren't 0: eight at a time, in eight counters of a byte each.
@@ -175,16 +183,16 @@ PositionSums::PositionSums(const ArrayView& array, const Layout& layout)
 }
 
 double PositionSums::operator()(std::size_t first, std::size_t positions) const {
-  double sum = 0;
-  if (positions * inner_ == 0) return sum;
+  KeptSum sum;
+  if (positions * inner_ == 0) return 0;
   WalkAxes(axes_, data_, first * inner_, positions * inner_, [&](const char* p, std::ptrdiff_t stride, std::size_t n) {
     if (dtype_ == DType::kBool) {
-      sum += TrueOfRun(p, stride, n);
+      sum.sum += TrueOfRun(p, stride, n);
     } else {
-      VisitLane(dtype_, [&](auto zero) { sum += SumOfRun<decltype(zero)>(p, stride, n); });
+      VisitLane(dtype_, [&](auto zero) { AddRun<decltype(zero)>(p, stride, n, sum); });
     }
   });
-  return sum;
+  return sum.sum + sum.lost;
 }
 
 template <class E>

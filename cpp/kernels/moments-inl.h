@@ -61,7 +61,8 @@ struct WeightedTerm {
   template <class Lanes>
   BATCHNORM_INLINE Term<double> operator()(std::size_t r, std::size_t j, Lanes lanes) const {
     const F64 weight = CountsAt<double>(w, r, j, lanes);
-    const F64 d = IfZero(weight, F64{}, Load(Row(x, r) + j, lanes) - pivot.At(j, lanes));
+    const F64 p = pivot.At(j, lanes);
+    const F64 d = IfZero(weight, F64{}, LoadAs<double>(Row(x, r) + j, lanes, p) - p);
     return {weight * d, weight * d, d};
   }
   template <class Lanes>

@@ -91,7 +91,48 @@ struct Matrix {
     return {memory.data() + 1, rows, cols, stride(), source, -(std::ptrdiff_t{1} << 30)};
   }
   double at(std::size_t r, std::size_t c) const { return Decoded(memory[1 + r * (cols + gap) + c]); }
+  // NaN wherever the mask says that nothing counts.
+  template <class Counts>
+  void Spoil(const Counts& counts) {
+    for (std::size_t r = 0; r < rows; ++r) {
+      for (std::size_t c = 0; c < cols; ++c) {
+        if (!counts(r, c)) Encode(std::nan(""), &memory[1 + r * (cols + gap) + c]);
+      }
+    }
+  }
 };
+
+// Without one, with one value per element, or per row.
+enum class Masked { kNot, kEach, kRow };
+
+template <class E>
+class Mask {
+ public:
+  Mask(Masked masked, std::size_t rows, std::size_t cols)
+      : masked_(masked), rows_(rows), cols_(masked == Masked::kEach ? cols : 1), values_(rows * cols_) {
+    for (std::size_t i = 0; i < values_.size(); ++i) Encode(i * i % 7 % 3 == 0 ? 0 : 1, &values_[i]);
+  }
+  bool operator()(std::size_t r, std::size_t c) const {
+    return masked_ == Masked::kNot || Decoded(values_[r * cols_ + (cols_ == 1 ? 0 : c)]) != 0;
+  }
+  Tile<const E> tile() const {
+    if (masked_ == Masked::kNot) return {};
+    return {values_.data(), rows_, cols_, static_cast<std::ptrdiff_t>(cols_)};
+  }
+
+ private:
+  Masked masked_;
+  std::size_t rows_, cols_;
+  std::vector<E> values_;
+};
+
+// What kernels of E take: half precisions have no masks, and a row of a planar tile is no place.
+template <class E>
+std::vector<Masked> MasksOf(bool planar) {
+  if (kHalfPrecision<E>) return {Masked::kNot};
+  if (planar) return {Masked::kNot, Masked::kEach};
+  return {Masked::kNot, Masked::kEach, Masked::kRow};
+}
 
 // One parameter: n values, which begin anew after the last.
 template <class T>
@@ -107,19 +148,23 @@ double Rectified(double v, double side, double slope) { return side <= 0 ? v * s
 
 template <class E>
 void Sums(const KernelTable& table, const WalkKernels<E>& kernels, bool planar, Source source, std::size_t rows,
-          std::size_t cols) {
+          std::size_t cols, Masked masked) {
   using T = Lane<E>;
-  const Matrix<E> x(rows, cols, 1), dy(rows, cols, 2), y(rows, cols, 7);
+  Matrix<E> x(rows, cols, 1), dy(rows, cols, 2), y(rows, cols, 7);
+  const Mask<E> mask(masked, rows, cols);
+  for (Matrix<E>* matrix : {&x, &dy, &y}) matrix->Spoil(mask);
   const std::vector<T> p = Parameter<T>(cols, 3), shift = Parameter<T>(cols, 8), slope = Parameter<T>(cols, 9);
-  const GradientTiles<E> in = {dy.view(source), x.view(source), y.view(source)};
+  const GradientTiles<E> in = {dy.view(source), x.view(source), y.view(source), mask.tile()};
   const GateParameters<T> gate = {p.data(), p.data(), shift.data(), slope.data()};
   const std::size_t sums = planar ? 1 : cols;
   const double scale = 10 * (1 + static_cast<double>(planar ? rows * cols : rows));
-  // visit(sum, r, j) for the elements of each sum.
+  // visit(sum, r, j) for the elements of each sum that count.
   const auto for_each = [&](auto visit) {
     for (std::size_t s = 0; s < sums; ++s) {
       for (std::size_t r = 0; r < rows; ++r) {
-        for (std::size_t j = planar ? 0 : s; j < (planar ? cols : s + 1); ++j) visit(s, r, j);
+        for (std::size_t j = planar ? 0 : s; j < (planar ? cols : s + 1); ++j) {
+          if (mask(r, j)) visit(s, r, j);
+        }
       }
     }
   };
@@ -142,7 +187,7 @@ void Sums(const KernelTable& table, const WalkKernels<E>& kernels, bool planar, 
   const std::vector<double> fresh(cols + 1, 7), zero(cols, 0);
   for (std::size_t precision = 0; precision < kPrecisions; ++precision) {
     std::vector<double> first = fresh, second = fresh, want = zero, want2 = zero;
-    kernels.moments[precision](x.view(source), {}, p.data(), first.data(), second.data());
+    kernels.moments[precision](x.view(source), mask.tile(), p.data(), first.data(), second.data());
     for_each([&](std::size_t s, std::size_t r, std::size_t j) {
       want[s] += centred(s, r, j);
       want2[s] += centred(s, r, j) * centred(s, r, j);
@@ -162,6 +207,25 @@ void Sums(const KernelTable& table, const WalkKernels<E>& kernels, bool planar, 
       expect(first, second, want, want2, 1000, "gradient_sums");
     }
   }
+  if (kernels.weighted_moments && masked != Masked::kNot) {
+    std::vector<double> first = fresh, second = fresh, want = zero, want2 = zero;
+    Matrix<E> weights(rows, cols, 11);
+    for (E& weight : weights.memory) Encode(std::abs(Decoded(weight)), &weight);
+    const Tile<const E> tile =
+        masked == Masked::kRow ? Tile<const E>{weights.view().data, rows, 1, weights.stride()} : weights.view();
+    for (std::size_t r = 0; r < rows; ++r) {
+      for (std::size_t j = 0; j < cols; ++j) {
+        if (!mask(r, j)) Encode(0, &weights.memory[1 + r * (cols + 3) + j]);
+      }
+    }
+    kernels.weighted_moments(x.view(source), tile, p.data(), first.data(), second.data());
+    for_each([&](std::size_t s, std::size_t r, std::size_t j) {
+      const double w = weights.at(r, masked == Masked::kRow ? 0 : j);
+      want[s] += w * centred(s, r, j);
+      want2[s] += w * centred(s, r, j) * centred(s, r, j);
+    });
+    expect(first, second, want, want2, 10, "weighted_moments");
+  }
   for (std::size_t g = 0; g < kGates; ++g) {
     if (!kernels.slope_sums[g]) continue;
     std::vector<double> first = fresh, second = fresh, want = zero, want2 = zero;
@@ -177,13 +241,16 @@ void Sums(const KernelTable& table, const WalkKernels<E>& kernels, bool planar, 
 }
 
 template <class E>
-void Maps(const KernelTable& table, Kind kind, Source source, std::size_t rows, std::size_t cols, std::size_t gap) {
+void Maps(const KernelTable& table, Kind kind, Source source, std::size_t rows, std::size_t cols, std::size_t gap,
+          Masked masked) {
   using T = Lane<E>;
   const WalkKernels<E>& kernels = KernelsOf(table, E{}).walk[kind == Kind::kRows ? 1 : 0];
   const bool per_row = kind == Kind::kPlanarPerRow;
   const PlanarRows planar_rows = per_row ? PlanarRows::kChannels : PlanarRows::kRuns;
-  const Matrix<E> x(rows, cols, 1, gap), dy(rows, cols, 2, gap), z(rows, cols, 7, gap);
-  const GradientTiles<E> in = {dy.view(source), x.view(source), z.view(source)};
+  Matrix<E> x(rows, cols, 1, gap), dy(rows, cols, 2, gap), z(rows, cols, 7, gap);
+  const Mask<E> mask(masked, rows, cols);
+  for (Matrix<E>* matrix : {&x, &dy, &z}) matrix->Spoil(mask);
+  const GradientTiles<E> in = {dy.view(source), x.view(source), z.view(source), mask.tile()};
   std::vector<std::vector<T>> p;
   for (int i = 0; i < 5; ++i) p.push_back(Parameter<T>(per_row ? rows : cols, 10 + i));
   const GateParameters<T> gate = {p[1].data(), p[2].data(), p[3].data(), p[4].data()};
@@ -198,7 +265,7 @@ void Maps(const KernelTable& table, Kind kind, Source source, std::size_t rows, 
         const auto at = [&](std::size_t i) {
           return static_cast<double>(p[i][kind == Kind::kRows ? j : per_row ? r : 0]);
         };
-        const double due = want(r, j, at);
+        const double due = mask(r, j) ? want(r, j, at) : 0;
         Expect(Near<E>(out.at(r, j), due, (kHalfPrecision<E> ? 1 : scale) + std::abs(due)), what, table, rows, cols);
       }
       const std::size_t beyond = r + 1 < rows ? gap : gap + Matrix<E>::kBeyond;
@@ -217,7 +284,7 @@ void Maps(const KernelTable& table, Kind kind, Source source, std::size_t rows, 
       check(
           "affine", 100,
           [&](Tile<E> out) {
-            kernels.affine[f][s](x.view(source), z.view(source), {},
+            kernels.affine[f][s](x.view(source), z.view(source), mask.tile(),
                                  {p[0].data(), p[1].data(), p[2].data(), planar_rows, p[4].data()}, out);
           },
           [&](std::size_t r, std::size_t j, auto at) {
@@ -242,6 +309,16 @@ void Maps(const KernelTable& table, Kind kind, Source source, std::size_t rows, 
             "gated", 100, [&](Tile<E> out) { kernels.gated[g][s](in, p[3].data(), gate, planar_rows, out); },
             [&](std::size_t r, std::size_t j, auto at) { return gated(g, r, j, at) * at(3); });
       }
+    }
+    if (kernels.combine[s] && masked == Masked::kNot) {
+      check(
+          "combine", 1000,
+          [&](Tile<E> out) {
+            kernels.combine[s](in, {p[0].data(), p[1].data(), p[2].data(), p[3].data(), p[4].data(), planar_rows}, out);
+          },
+          [&](std::size_t r, std::size_t j, auto at) {
+            return (x.at(r, j) - at(0)) * at(1) + dy.at(r, j) * at(2) + z.at(r, j) * at(3) + at(4);
+          });
     }
   }
 }
@@ -323,6 +400,18 @@ void Conversions(const KernelTable& table) {
       check(std::int16_t{}, DType::kInt16, -32768);
       check(Float16{}, DType::kFloat16, -100);
       check(BFloat16{}, DType::kBFloat16, -100);
+      std::vector<char> flags(5 * n + 1, 2);
+      char* const flag = stride < 0 ? &flags.back() : flags.data();
+      for (std::size_t i = 0; i < n; ++i) flag[stride * std::ptrdiff_t(i)] = i * i % 7 % 3 == 1;
+      std::vector<float> narrow(n);
+      std::vector<double> wide(n);
+      const auto d = static_cast<std::size_t>(DType::kBool);
+      table.f32.gather[d](flag, stride, 4096, n, narrow.data());
+      table.f64.gather[d](flag, stride, 4096, n, wide.data());
+      for (std::size_t i = 0; i < n; ++i) {
+        const double due = i * i % 7 % 3 == 1;
+        Expect(static_cast<double>(narrow[i]) == due && wide[i] == due, "gather of bools", table, 1, n);
+      }
       for (std::size_t place = 0; place < 8; ++place) {
         std::vector<float> values(n), got(n);
         for (std::size_t i = 0; i < n; ++i) values[i] = static_cast<float>(i * i % 7 % 3) - 1;
@@ -352,18 +441,24 @@ void AllTiles(const KernelTable& table) {
     for (std::size_t cols = 1; cols <= 70; cols += cols < 18 ? 1 : 5) {
       for (bool planar : {true, false}) {
         for (Source source : {Source::kCache, Source::kMemory}) {
-          Sums(table, kernels.walk[planar ? 0 : 1], planar, source, rows, cols);
+          for (Masked masked : MasksOf<T>(planar)) {
+            Sums(table, kernels.walk[planar ? 0 : 1], planar, source, rows, cols, masked);
+          }
         }
       }
       for (Kind kind : {Kind::kPlanar, Kind::kPlanarPerRow, Kind::kRows}) {
         for (Source source : {Source::kCache, Source::kMemory, Source::kNext}) {
-          for (std::size_t gap : {0u, 3u}) Maps<T>(table, kind, source, rows, cols, gap);
+          for (std::size_t gap : {0u, 3u}) {
+            for (Masked masked : MasksOf<T>(kind != Kind::kRows)) Maps<T>(table, kind, source, rows, cols, gap, masked);
+          }
         }
       }
     }
   }
-  Sums(table, kernels.walk[0], true, Source::kMemory, 3, 5000);
-  Maps<T>(table, Kind::kPlanar, Source::kMemory, 3, 5000, 3);
+  for (Masked masked : MasksOf<T>(true)) {
+    Sums(table, kernels.walk[0], true, Source::kMemory, 3, 5000, masked);
+    Maps<T>(table, Kind::kPlanar, Source::kMemory, 3, 5000, 3, masked);
+  }
 }
 
 }  // namespace
