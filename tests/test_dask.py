@@ -226,7 +226,7 @@ BAD_X: dict[str, tuple[Any, dict[str, Any], type[Exception], str]] = {
     "NumPy": (X, {}, TypeError, "x: expected a dask array, got ndarray"),
     "int64": (da.zeros((4, 3), dtype=np.int64), {}, TypeError, "x: expected float16.*got int64"),
     "swapped": (da.zeros((4, 3), dtype=">f4"), {}, TypeError, "x: expected .*>f4"),
-    "masked": (da.ma.masked_equal(da.zeros((4, 3)), 1), {}, TypeError, "x: expected .* of NumPy arrays, got one of MaskedArray"),
+    "masked": (da.ma.masked_equal(da.zeros((4, 3)), 1), {}, TypeError, "x: expected .* got one of MaskedArray"),
     "vector": (da.zeros(4), {}, ValueError, r"x: expected at least 2 dimensions, got shape \(4,\)"),
     "axis": (da.zeros((4, 3)), {"axis": 2}, ValueError, r"axis: expected -2 .. 1 for shape \(4, 3\), got 2"),
     "name": (da.zeros((4, 3)), {"axis": "c"}, TypeError, "axis: expected an int, got str"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -68,9 +69,9 @@ def result_dtype(dtype: DTypeLike | None, x: np.dtype[Any]) -> np.dtype[Any]:
     if dtype is None:
         return np.dtype(np.float32) if x.kind in "iu" else x
     given = np.dtype(dtype)
-    allowed = ["float64"] if x == np.float64 else ["float16", "bfloat16", "float32"]
-    if given.name not in allowed or not given.isnative:
-        raise TypeError(f"dtype: expected {' or '.join(allowed)} for values of {x}, got {given}")
+    allowed = "float64" if x == np.float64 else "float16, bfloat16 or float32"
+    if given.name not in re.findall(r"\w+\d", allowed) or not given.isnative:
+        raise TypeError(f"dtype: expected {allowed} for values of {x}, got {given}")
     return given
 
 
