@@ -172,6 +172,11 @@ def channel_stats(
     where there are weights.
     """
 
+def channel_extremes(
+    x: object, axis: object, mask: object, num_threads: object, /
+) -> tuple[Float64Array, Float64Array]:
+    """(least, greatest) value but for NaN; infinity and -infinity where nothing counts."""
+
 def merge_stats(
     count: Int64Array,
     weights: Float64Array | None,
