@@ -16,6 +16,8 @@ distributed = pytest.importorskip("distributed", reason="needs the extra [dask]"
 
 from batchnorm.dask import channel_stats, normalize  # noqa: E402
 
+pytestmark = pytest.mark.no_sanitizer  # threads and processes of others
+
 SHAPE = (11, 7, 6, 5)
 CHUNKS = {
     "one": SHAPE,
@@ -77,8 +79,10 @@ def test_a_chunk_alone_gives_the_very_bits(values: Any) -> None:
     assert channel_stats(da.from_array(values, chunks=-1)).compute() == bn.channel_stats(values, num_threads=1)
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float16, np.float32])
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "float16", "bfloat16", "float32"])
 def test_dtypes(dtype: Any, values: Any) -> None:
+    if dtype == "bfloat16":
+        dtype = pytest.importorskip("ml_dtypes", reason="needs the extra [test]").bfloat16
     narrow = values.astype(dtype)
     x = da.from_array(narrow, chunks=(3, 2, 6, 5))
     stats = channel_stats(x).compute()

@@ -17,6 +17,8 @@ from dask.delayed import Delayed  # noqa: E402
 from batchnorm import dask as of_dask  # noqa: E402
 from batchnorm.xarray import channel_stats, normalize  # noqa: E402
 
+pytestmark = pytest.mark.no_sanitizer  # dask's threads
+
 DIMS = ("time", "band", "y")
 
 
