@@ -16,7 +16,6 @@ from ._stats_values import StatsValues
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from ._core import Float64Array, Int64Array
     from ._stats_document import Held
 
 
@@ -63,6 +62,10 @@ class ChannelStats(StatsValues):
     processes or threads, and merged later. Each thread needs its own: of two updates of one object that meet, one may
     be lost. The arrays are read-only and keep their values when the statistics change.
 
+    Of integers, without weights, the exact sums are kept along, so `mean` and `m2` are the exact ones rounded once, the
+    same in whatever order and parts they come. That ends with the first values that are no integers, and where `m2` or
+    a sum passes 2**61.
+
     References
     ----------
     T. F. Chan, G. H. Golub, R. J. LeVeque, Updating formulae and a pairwise algorithm for computing sample variances,
@@ -87,17 +90,9 @@ class ChannelStats(StatsValues):
         self._moments = None
 
     @classmethod
-    def _of(
-        cls,
-        count: Int64Array,
-        mean: Float64Array,
-        m2: Float64Array,
-        weights: Float64Array | None = None,
-        minimum: Float64Array | None = None,
-        maximum: Float64Array | None = None,
-    ) -> ChannelStats:
-        """Make one that owns these arrays: unchecked, not copied."""
-        return cls._holding(frozen(count, mean, m2, weights, minimum, maximum))
+    def _of(cls, *arrays: Any) -> ChannelStats:
+        """Make one that owns these arrays, the fields of `Moments` from the first on: unchecked, not copied."""
+        return cls._holding(frozen(Moments(*arrays)))
 
     @classmethod
     def _holding(cls, held: Held) -> ChannelStats:
@@ -306,8 +301,9 @@ class ChannelStats(StatsValues):
         -----
         The file is a NumPy ``.npz`` with ``format``, ``version``, ``channels`` (-1 while that is unknown), ``count``,
         ``mean`` and ``m2``; where values have weights, with ``sum_weights``; where extremes are kept, with ``min`` and
-        ``max``. JSON has the same fields, see `to_json`. The numbers are kept exactly. What has no extremes is read by
-        versions of this library that know none.
+        ``max``; of integers, with the exact sums ``total`` and ``squares`` (modulo 2**64). JSON has the same fields,
+        see `to_json`. The numbers are kept exactly. What has no extremes is read by versions of this library that know
+        none.
 
         Examples
         --------
@@ -415,8 +411,10 @@ class ChannelStats(StatsValues):
         own = self._moments
         if own is None:
             return functools.partial(ChannelStats, extremes=True) if self._extremes else ChannelStats, ()
-        # What has no extremes is read by versions that know none.
-        return ChannelStats._of, own.arrays if self._extremes else own.arrays[:4]
+        arrays: tuple[Any, ...] = own.arrays
+        while arrays[-1] is None:  # so that older versions read what they can
+            arrays = arrays[:-1]
+        return ChannelStats._of, arrays
 
     def __copy__(self) -> ChannelStats:
         return ChannelStats._holding(self._held)

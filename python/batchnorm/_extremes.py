@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._nan_policy import Source
+from ._source import Source
 
 if TYPE_CHECKING:
     from ._core import Float64Array
@@ -20,7 +20,7 @@ def channel_extremes(
     channels = x.shape[axis]
     low, high = np.full(channels, np.inf), np.full(channels, -np.inf)
     for channel in range(channels):
-        for window in source.windows(channel):
+        for window in source.of_channel(channel).windows():
             values = window.x[0] if window.mask is None else window.x[0][window.mask]
             if values.size:
                 low[channel] = np.fmin(low[channel], float(np.fmin.reduce(values, axis=None)))
