@@ -238,7 +238,9 @@ class ChannelStats(KeptStats):
         """
         part = _moments_of(other)
         if self._extremes:
-            raise ValueError("other: expected statistics without extremes to subtract from, which can't be subtracted")
+            raise ValueError(
+                "other: expected a whole without extremes, got one with extremes, which can't be subtracted"
+            )
         if part is not None:
             whole = self._arrays_for(len(part.count))
             require_channels("other", whole, part)

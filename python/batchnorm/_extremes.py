@@ -21,8 +21,7 @@ def channel_extremes(
     low, high = np.full(channels, np.inf), np.full(channels, -np.inf)
     for channel in range(channels):
         for window in source.of_channel(channel).windows():
-            values = window.x[0] if window.mask is None else window.x[0][window.mask]
-            if values.size:
-                low[channel] = np.fmin(low[channel], float(np.fmin.reduce(values, axis=None)))
-                high[channel] = np.fmax(high[channel], float(np.fmax.reduce(values, axis=None)))
+            values = (window.x[0] if window.mask is None else window.x[0][window.mask]).astype(np.float64)
+            low[channel] = np.fmin(low[channel], np.fmin.reduce(values, axis=None, initial=np.inf))
+            high[channel] = np.fmax(high[channel], np.fmax.reduce(values, axis=None, initial=-np.inf))
     return low, high

@@ -64,9 +64,10 @@ def held_in(fields: Mapping[str, Any]) -> Held:
     shapes = tuple(array.shape for array in arrays.values())
     if channels < -1 or set(shapes) != {(max(channels, 0),)}:
         raise ValueError(f"shapes {shapes} for {channels} channels")
-    for impossible, what in _impossibilities(moments):
-        if impossible.any():
-            raise ValueError(f"impossible numbers: {what} in channel {int(impossible.argmax())}")
+    with np.errstate(all="ignore"):  # of numbers that are far from possible, too
+        for impossible, what in _impossibilities(moments):
+            if impossible.any():
+                raise ValueError(f"impossible numbers: {what} in channel {int(impossible.argmax())}")
     return extremes if channels < 0 else moments
 
 
@@ -93,9 +94,8 @@ def _impossibilities(moments: Moments) -> Iterator[tuple[BoolArray, str]]:
     yield np.isnan(minimum) != np.isnan(maximum), "one of the extremes alone"
     yield minimum > maximum, "a minimum above the maximum"
     yield np.isnan(minimum) & ~np.isnan(mean), "no extremes of values that have a mean"
-    with np.errstate(invalid="ignore"):  # of infinities
-        slack = _ROUNDING * np.maximum(np.abs(minimum), np.abs(maximum)) + _FLUSHED
-        outside = (mean < minimum - slack) | (mean > maximum + slack)
+    slack = _ROUNDING * np.maximum(np.abs(minimum), np.abs(maximum)) + _FLUSHED
+    outside = (mean < minimum - slack) | (mean > maximum + slack)
     yield outside & np.isfinite(mean), "a mean outside of the extremes"
 
 
