@@ -9,7 +9,6 @@ import numpy as np
 
 from . import _core
 from ._checks import as_array, read_only
-from ._extremes import channel_extremes
 from ._integer_sums import most_values
 from ._masks import as_weights, mask_of
 from ._moments import Moments, frozen, merged, no_values
@@ -98,7 +97,7 @@ def _looked_at(source: Source, moments: Moments, nan_policy: str, extremes: bool
         moments = _omit(source, moments, with_nan)
     if extremes:
         counts = source.mask if source.weights is None else source.weights > 0
-        minimum, maximum = channel_extremes(source.x, source.axis, counts, source.num_threads)
+        minimum, maximum = _core.channel_extremes(source.x, source.axis, counts, source.num_threads)
         for array in (minimum, maximum):
             array[moments.measure == 0] = np.nan
             if nan_policy == "propagate":
