@@ -224,8 +224,9 @@ class ChannelStats(KeptStats):
         The condition: **all values of `other` are among those of these statistics**. Only what contradicts it by its
         numbers is found. The differences cancel: `m2` keeps the absolute error of the whole, so its relative error
         grows by ``m2 / m2_a``, and that of the mean by ``count / count_a``. A small rest of a wide whole thus has few
-        right digits, where gathering it anew has all. An `m2` that rounding would leave negative is 0. A channel
-        whose mean or `m2` is not finite stays so: what a NaN replaced is not known.
+        right digits, where gathering it anew has all. An `m2` that rounding would leave negative is 0. What rounding
+        explains is reckoned from the numbers that are there: after a difference that cancelled much, a later one may
+        be refused. A channel whose mean or `m2` is not finite stays so: what a NaN replaced is not known.
 
         Examples
         --------
@@ -251,8 +252,9 @@ class ChannelStats(KeptStats):
     def __add__(self, other: ChannelStats) -> ChannelStats:
         if not isinstance(other, ChannelStats):
             return NotImplemented
-        with_values = [stats for stats in (self, other) if stats.count.any()]
-        extremes = all(stats._extremes for stats in with_values or (self, other))
+        extremes = self._extremes
+        if other._extremes != extremes:
+            extremes = all(stats._extremes for stats in (self, other) if stats.count.any())
         return ChannelStats(extremes=extremes).merge(self).merge(other)
 
     def __sub__(self, other: ChannelStats) -> ChannelStats:

@@ -132,15 +132,17 @@ def merged(a: Moments, b: Moments) -> Moments:
         weights, others_weights = a.measure.copy(), b.measure
     _core.merge_stats(count, weights, mean, m2, b.count, others_weights, b.mean, b.m2)
     sums: tuple[Int64Array | None, Int64Array | None] = None, None
-    if a.sums is not None and b.sums is not None and _integer_sums.fit(count, mean, m2):
-        sums = a.sums[0] + b.sums[0], a.sums[1] + b.sums[1]
-        mean, m2 = _integer_sums.moments_of(count, *sums)
+    if a.total is not None or b.total is not None:
+        own, others = a.sums, b.sums
+        if own is not None and others is not None and _integer_sums.fit(count, mean, m2):
+            sums = own[0] + others[0], own[1] + others[1]
+            mean, m2 = _integer_sums.moments_of(count, *sums)
     if a.minimum is None or a.maximum is None or b.minimum is None or b.maximum is None:
         return frozen(Moments(count, mean, m2, weights, None, None, *sums))
     none_in_a, none_in_b = a.measure == 0, b.measure == 0
     minimum, maximum = (
-        np.where(none_in_a, theirs, np.where(none_in_b, own, outer(own, theirs)))
-        for own, theirs, outer in ((a.minimum, b.minimum, np.minimum), (a.maximum, b.maximum, np.maximum))
+        np.where(none_in_a, y, np.where(none_in_b, x, outer(x, y)))
+        for x, y, outer in ((a.minimum, b.minimum, np.minimum), (a.maximum, b.maximum, np.maximum))
     )
     return frozen(Moments(count, mean, m2, weights, minimum, maximum, *sums))
 
@@ -187,7 +189,7 @@ def subtracted(name: str, whole: Moments, part: Moments) -> Moments:
     require(~told | (m2 >= -rounding), "larger deviations than theirs")
     require(~told | (left > 0) & (count > 1) | (m2 <= rounding), "smaller deviations than theirs, but for one value,")
     require(~told | (left > 0) | (np.abs(apart) <= off), "all of their values with another mean")
-    m2 = np.where(np.isfinite(m2), np.maximum(m2, 0), np.nan)
-    mean[(left == 0) | ~np.isfinite(whole.mean)] = np.nan
+    m2 = np.where(some & ~np.isfinite(m2), np.nan, np.maximum(m2, 0))
+    mean[(left == 0) | some & ~np.isfinite(whole.mean)] = np.nan
     m2[(left == 0) | (count == 1) & np.isfinite(mean)] = 0  # one value does not deviate
     return frozen(Moments(count, mean, m2, left if weighted else None, None, None, *sums))

@@ -35,8 +35,8 @@ class KeptStats(StatsValues):
     def _holding(cls, held: Held) -> Self:
         if isinstance(held, bool):
             return cls(extremes=held)
-        self = cls(extremes=held.minimum is not None)
-        self._moments = held
+        self = cls.__new__(cls)
+        self._extremes, self._moments = held.minimum is not None, held
         return self
 
     @property
