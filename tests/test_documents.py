@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = ["README.md", "docs/training.md", "docs/what_the_articles_say.md"]
+PAGES = ["README.md", "docs/datasets.md", "docs/training.md", "docs/what_the_articles_say.md"]
 
 
 @pytest.mark.parametrize("name", PAGES)
