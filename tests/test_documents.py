@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = {
     "README.md": [],
     "docs/dask_and_xarray.md": ["dask.array", "xarray"],
+    "docs/datasets.md": [],
     "docs/recipes.md": ["sklearn"],
     "docs/training.md": [],
     "docs/what_the_articles_say.md": [],
