@@ -210,6 +210,46 @@ def test_unknown_numbers_of_channels() -> None:
         normalize(split, channel_stats(split))
 
 
+@pytest.mark.parametrize("threads", [None, 3])
+def test_threads_of_a_task(threads: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = set()
+
+    def spy(block: Any, **options: Any) -> bn.ChannelStats:
+        seen.add(options["num_threads"])
+        return bn.channel_stats(block, **options)
+
+    monkeypatch.setattr("batchnorm.dask.stats_of_array", spy)
+    options = {} if threads is None else {"num_threads": threads}
+    channel_stats(da.ones((4, 3), chunks=2), **options).compute(scheduler="synchronous")
+    assert seen == {threads or 1}
+
+
+def test_nan_policy(x: Any, values: Any) -> None:
+    values[0, 2, 0, 0] = values[9, 6, 5, 4] = np.nan
+    x = da.from_array(values, chunks=x.chunks)
+    spoiled = channel_stats(x).compute()
+    assert np.isnan(spoiled.mean).tolist() == [False, False, True, False, False, False, True]
+    assert_close(channel_stats(x, nan_policy="omit").compute(), bn.channel_stats(values, nan_policy="omit"))
+    lazy = channel_stats(x, nan_policy="raise")
+    with pytest.raises(ValueError, match="x: expected no NaN"):
+        lazy.compute()
+
+
+@pytest.mark.parametrize("axis", [1, -1, None])
+def test_extremes(x: Any, values: Any, axis: int | None) -> None:
+    stats = channel_stats(x, axis=axis, extremes=True).compute()
+    expected = bn.channel_stats(values, axis=axis, extremes=True)
+    assert stats.min.tolist() == expected.min.tolist()
+    assert stats.max.tolist() == expected.max.tolist()
+    assert channel_stats(x, axis=axis).compute().min is None
+
+
+def test_integers_are_exact() -> None:
+    values = np.random.default_rng(2).integers(0, 256, (40, 6, 5), np.uint8)
+    x = da.from_array(values, chunks=(3, 4, 2))
+    assert channel_stats(x).compute() == bn.channel_stats(values)
+
+
 def test_chunks_of_another_number_of_channels() -> None:
     wrong = da.ones((4, 3), chunks=(2, 3)).map_blocks(
         lambda block, block_id: block[:, : 2 + block_id[0]], chunks=((2, 2), (np.nan,)), meta=np.empty((0, 0))
@@ -243,6 +283,12 @@ BAD_X: dict[str, tuple[Any, dict[str, Any], type[Exception], str]] = {
 def test_bad_x(x: Any, options: dict[str, Any], error: type[Exception], match: str, normalizes: bool) -> None:
     with pytest.raises(error, match=match):
         normalize(x, bn.channel_stats(X), **options) if normalizes else channel_stats(x, **options)
+
+
+@pytest.mark.parametrize(("option", "value"), [("nan_policy", "drop"), ("extremes", 1)])
+def test_bad_policies_are_refused_at_once(option: str, value: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match=f"{option}: expected"):
+        channel_stats(da.zeros((4, 3)), **{option: value})
 
 
 @pytest.mark.parametrize("split_every", [1, 0, 2.5, True])

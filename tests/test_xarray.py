@@ -97,6 +97,15 @@ def test_all_values_are_one_channel(x: Any, scene: Any) -> None:
     np.testing.assert_allclose([y.values.mean(), y.values.std()], [0, 1], atol=1e-5)
 
 
+def test_nan_policy_and_extremes(x: Any, scene: Any) -> None:
+    missing = x.where(x.time > 0)
+    stats = computed(channel_stats(missing, axis="band", nan_policy="omit", extremes=True))
+    kept = scene.values[1:]
+    assert stats.count.tolist() == [64, 64, 64]
+    assert (stats.min.tolist(), stats.max.tolist()) == (kept.min((0, 2)).tolist(), kept.max((0, 2)).tolist())
+    assert np.isnan(computed(channel_stats(missing, axis="band")).mean).all()
+
+
 def test_bytes_and_dtype(scene: Any) -> None:
     images = scene.astype(np.uint8)
     stats = channel_stats(images, axis="band")

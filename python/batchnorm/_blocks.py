@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._channel_stats import ChannelStats, channel_stats
+from ._channel_stats import ChannelStats
 from ._checks import as_int, as_vector
 from ._functions import batch_norm_inference
+from ._moments import Moments, frozen
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,12 +32,6 @@ def axis_of(axis: Any, shape: tuple[int, ...]) -> int | None:
     if not -ndim <= axis < ndim:
         raise ValueError(f"axis: expected {-ndim} .. {ndim - 1} for shape {shape}, got {axis}")
     return int(axis % ndim)
-
-
-def block_stats(block: Array, axis: int | None, **options: Any) -> ChannelStats:
-    """Return `channel_stats` of a block, whose axis may be None."""
-    block, axis = _with_axis(block, axis)
-    return channel_stats(block, axis=axis, **options)
 
 
 def normalized(
@@ -90,9 +85,11 @@ def parameters_of(
 
 
 def joined(parts: Sequence[ChannelStats]) -> ChannelStats:
-    """Return the statistics of ranges of channels as those of all channels, in this order."""
+    """Return the statistics of ranges of channels, none of which is without a number of them, as those of all."""
     if len(parts) == 1:
         return parts[0]
-    moments = [part._arrays_for(0) for part in parts]
-    count, mean, m2 = (np.concatenate([m[i] for m in moments]) for i in range(3))
-    return ChannelStats._of(count, mean, m2)
+    fields: list[Any] = []
+    for arrays in zip(*(part._moments.arrays for part in parts if part._moments is not None), strict=True):
+        # What is not known of a range is not known of all.
+        fields.append(None if any(array is None for array in arrays) else np.concatenate(arrays))
+    return ChannelStats._holding(frozen(Moments(*fields)))

@@ -17,12 +17,13 @@ Examples
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ._blocks import axis_of, block_stats, joined, normalized, parameters_of, result_dtype
+from ._blocks import axis_of, joined, normalized, parameters_of, result_dtype
 from ._channel_stats import ChannelStats
+from ._channel_stats import channel_stats as stats_of_array
 from ._checks import as_int
 
 try:
@@ -43,6 +44,8 @@ def channel_stats(
     x: da.Array,
     *,
     axis: int | None = 1,
+    nan_policy: Literal["propagate", "omit", "raise"] = "propagate",
+    extremes: bool = False,
     num_threads: int = 1,
     split_every: int = 16,
 ) -> Delayed:
@@ -55,6 +58,10 @@ def channel_stats(
         all axes, the channel axis too; chunks may be empty or of unknown sizes.
     axis : int or None, default 1
         Channel axis. None: all values are one channel.
+    nan_policy : {"propagate", "omit", "raise"}, default "propagate"
+        What becomes of NaN, see `batchnorm.channel_stats`.
+    extremes : bool, default False
+        Whether the statistics keep minimum and maximum, too.
     num_threads : int, default 1
         Number of threads of each task; dask runs a task per thread of a worker.
     split_every : int, default 16
@@ -77,7 +84,8 @@ def channel_stats(
     Each chunk is one task, whose statistics are merged by the formula of Chan, Golub & LeVeque (1979) in a tree of a
     fixed order; those of ranges of channels are put side by side. The bits depend on the chunks, on `split_every` and
     on the instruction set, and not on the scheduler or the number of workers. A chunk that isn't contiguous is copied
-    first. Chunks of one range that turn out to have different numbers of channels are a ValueError of ``compute()``.
+    first. A NaN that ``nan_policy="raise"`` finds is a ValueError of ``compute()``, as are different numbers of
+    channels in chunks that should have the same.
 
     Examples
     --------
@@ -91,13 +99,12 @@ def channel_stats(
     split_every = as_int("split_every", split_every)
     if split_every < 2:
         raise ValueError(f"split_every: expected an int >= 2, got {split_every}")
-    options = {"num_threads": num_threads}
-    block_stats(empty, axis, **options)  # so that a wrong argument is an error here and not in a task
+    options: dict[str, Any] = {"axis": axis, "num_threads": num_threads, "nan_policy": nan_policy, "extremes": extremes}
+    stats_of_array(empty, **options)  # so that a wrong argument is an error here and not in a task
     reduced = tuple(i for i in range(x.ndim) if i != axis)
     # One ChannelStats in place of each chunk: their sum, which is dask's own tree, merges them.
     of_chunks = x.map_blocks(
         _cell,
-        axis,
         options,
         dtype=object,
         chunks=tuple((1,) * n for n in x.numblocks),
@@ -208,7 +215,7 @@ def _empty_block(x: Any) -> np.ndarray[Any, Any]:
     return np.empty((0,) * x.ndim, x.dtype)
 
 
-def _cell(block: np.ndarray[Any, Any], axis: int | None, options: dict[str, Any]) -> np.ndarray[Any, Any]:
+def _cell(block: np.ndarray[Any, Any], options: dict[str, Any]) -> np.ndarray[Any, Any]:
     """Return the statistics of a chunk as an array of one; the same bits wherever it comes from.
 
     Their bits may depend on the strides of the chunk. A view of an array loses its strides on its way to another
@@ -217,7 +224,7 @@ def _cell(block: np.ndarray[Any, Any], axis: int | None, options: dict[str, Any]
     if not block.flags.forc:
         block = np.ascontiguousarray(block)
     cell = np.empty((1,) * block.ndim, object)
-    cell[...] = block_stats(block, axis, **options)
+    cell[...] = stats_of_array(block, **options)
     return cell
 
 

@@ -17,11 +17,12 @@ Examples
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from ._blocks import axis_of, block_stats, normalized, parameters_of, result_dtype
+from ._blocks import axis_of, normalized, parameters_of, result_dtype
+from ._channel_stats import channel_stats as stats_of_array
 
 try:
     import xarray as xr
@@ -41,6 +42,8 @@ def channel_stats(
     x: xr.DataArray,
     *,
     axis: Hashable,
+    nan_policy: Literal["propagate", "omit", "raise"] = "propagate",
+    extremes: bool = False,
     num_threads: int | None = None,
     split_every: int = 16,
 ) -> ChannelStats | Delayed:
@@ -52,6 +55,10 @@ def channel_stats(
         Values, with C channels along `axis`, of any dtype that `batchnorm.channel_stats` takes.
     axis : hashable, int or None
         Name of the channel dimension, the one that is kept; or its position. None: all values are one channel.
+    nan_policy : {"propagate", "omit", "raise"}, default "propagate"
+        What becomes of NaN, see `batchnorm.channel_stats`.
+    extremes : bool, default False
+        Whether the statistics keep minimum and maximum, too.
     num_threads : int, optional
         Number of threads; if omitted, the setting for a NumPy array, and 1 for each task of a dask array.
     split_every : int, default 16
@@ -81,12 +88,13 @@ def channel_stats(
     [2.0, 4.0]
     """
     along, data = _position(x, axis), _array(x)
+    options: dict[str, Any] = {"axis": along, "nan_policy": nan_policy, "extremes": extremes}
     if x.chunks is not None:
         from . import dask as lazily
 
         threads = 1 if num_threads is None else num_threads
-        return lazily.channel_stats(data, axis=along, num_threads=threads, split_every=split_every)
-    return block_stats(data, along, num_threads=num_threads)
+        return lazily.channel_stats(data, num_threads=threads, split_every=split_every, **options)
+    return stats_of_array(data, num_threads=num_threads, **options)
 
 
 def normalize(
