@@ -110,7 +110,7 @@ def main() -> int:
     """Measure, print a table and draw the picture. Returns 0, or 2 where an extra is missing."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.recipes", description=__doc__)
     add = parser.add_argument
-    add("--most", type=positive, default=3 * 10**7, metavar="N", help="values per channel (default: 3e7, needs 3 GB)")
+    add("--most", type=positive, default=3 * 10**7, metavar="N", help="values per channel (default: 3e7, needs 2 GB)")
     add("--plot", type=output_file, default=Path("recipes.png"), metavar="FILE", help="default: recipes.png")
     options = parser.parse_args()
     missing = [name for name in ("rich", "matplotlib") if importlib.util.find_spec(name) is None]
