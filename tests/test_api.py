@@ -196,6 +196,8 @@ def test_examples_in_docstrings(name: str, default_threads: None) -> None:
         pytest.importorskip("matplotlib", reason="needs the extra [bench]")
     if name == "batchnorm.autograd":
         pytest.importorskip("autograd", reason="needs the extra [autograd]")
+    if name == "batchnorm.sklearn":
+        pytest.importorskip("sklearn", minversion="1.6", reason="needs the extra [sklearn]")
     failures, _ = doctest.testmod(importlib.import_module(name))
     assert failures == 0
 
