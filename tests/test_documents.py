@@ -11,11 +11,13 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 # pages, and the packages that they need
-PAGES = {
+PAGES: dict[str, list[str]] = {
     "README.md": [],
     "docs/dask_and_xarray.md": ["dask.array", "xarray"],
     "docs/datasets.md": [],
+    "docs/normalizer.md": [],
     "docs/recipes.md": ["sklearn"],
+    "docs/scikit_learn.md": ["sklearn"],
     "docs/training.md": [],
     "docs/what_the_articles_say.md": [],
 }
@@ -25,7 +27,7 @@ PAGES = {
 @pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")  # the page on recipes shows one
 def test_its_python(name: str) -> None:
     for package in PAGES[name]:
-        pytest.importorskip(package, reason="needs the extra [test]")
+        pytest.importorskip(package, reason=f"the page is about {package}")
     page = ROOT / name
     if not page.is_file():
         pytest.skip(f"there is no {page}")
