@@ -25,6 +25,7 @@ from . import _core
 from ._channel_stats import ChannelStats, channel_stats
 from ._checks import as_array
 from ._functions import batch_norm_inference, denormalize
+from ._threads import context_num_threads
 
 try:
     from sklearn import get_config
@@ -281,7 +282,9 @@ class ChannelScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         elif array.shape[axis] != self.n_features_in_:  # scikit-learn would warn of names that are missing
             raise ValueError(f"X: expected {self.n_features_in_} features along axis {axis}, got {array.shape[axis]}")
         if array.dtype.kind == "f" and not get_config()["assume_finite"]:
-            _refuse_infinity(array, channel_stats(array, axis=axis))
+            least, greatest = _core.channel_extremes(array, axis, None, context_num_threads())
+            if (least == -np.inf).any() or (greatest == np.inf).any():
+                _refuse(array)
         in_place = isinstance(X, np.ndarray) and (
             not np.may_share_memory(X, array)  # it had to be converted
             or (not copy and array.flags.writeable and min(array.strides) > 0)
@@ -336,8 +339,13 @@ def _refuse_infinity(array: NDArray[Any], stats: ChannelStats) -> None:
     """Raise scikit-learn's error if there is infinity in the values that the statistics are of."""
     # Infinity leaves no finite mean, but neither does NaN, nor a sum that overflows.
     if not (np.isfinite(stats.mean) | (stats.count == 0)).all():
-        with np.errstate(invalid="ignore"):  # it adds infinities
-            assert_all_finite(array, allow_nan=True, input_name="X")
+        _refuse(array)
+
+
+def _refuse(array: NDArray[Any]) -> None:
+    """Raise scikit-learn's error if there is infinity."""
+    with np.errstate(invalid="ignore"):  # it adds infinities
+        assert_all_finite(array, allow_nan=True, input_name="X")
 
 
 def _as_good_as_constant(var: Float64Array, mean: Float64Array, count: NDArray[Any]) -> NDArray[np.bool_]:
