@@ -16,7 +16,7 @@ from ._parts import Array, Block, Part, Worker
 from ._sources import Axis, Options, parts_of
 
 _MOST_ITEMS, _BLOCKS_PER_ITEM = 64, 16
-_MOST_VALUES = 2**22
+_MOST_VALUES = 2**23
 
 
 def sample(paths: list[str], *, axis: Axis, mode: str | None, dataset: str | None, nan_policy: str) -> list[Array]:
