@@ -211,7 +211,8 @@ GOOD: dict[str, Any] = {
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"version": 3}, r"version 3 \(this batchnorm reads versions 1 and 2\)"),
+        ({"version": 4}, r"version 4 \(this batchnorm reads versions 1 to 3\)"),
+        ({"version": 3}, r".*min is not a file in the archive.*"),
         ({"version": 2}, r".*sum_weights is not a file in the archive.*"),
         ({"version": 2, "sum_weights": np.array([0, np.inf])}, r"impossible numbers: .*infinite sum .* channel 1"),
         ({"version": 2, "sum_weights": np.array([1.0, 1.0])}, r"impossible numbers: weights of no values in channel 0"),

@@ -2,40 +2,35 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Literal
 
 from . import _core
-from ._checks import INT64_MAX, as_int, read_only
-from ._masks import as_weights, mask_of
-from ._stats_file import read_stats, write_stats
-from ._threads import context_num_threads
+from ._gather import gather
+from ._moments import Moments, frozen, merged, require_channels, subtracted, with_extremes
+from ._stats_file import read_stats, read_stats_text, write_stats
+from ._stats_json import to_json
+from ._stats_values import StatsValues
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from ._core import Float64Array, Int64Array
-    from ._stats_file import Moments
+    from ._stats_document import Held
 
 
-def full_count(count: int, channels: int) -> Int64Array:
-    """Return the count of each channel, read-only."""
-    return read_only(np.full(channels, count, np.int64))
-
-
-def span(count: Int64Array) -> str:
-    """Return the smallest and the largest count, for a repr."""
-    low, high = (int(count.min()), int(count.max())) if count.size else (0, 0)
-    return f"{low}" if low == high else f"{low}..{high}"
-
-
-class ChannelStats:
+class ChannelStats(StatsValues):
     """Count, mean and sum of squared deviations per channel, that can be updated and merged in any order.
 
     A new one is empty and takes its number of channels C from the first update or merge. `channel_stats` makes one
     from an array. Two are equal if they hold the same numbers; they cannot be hashed, since they change.
+
+    Parameters
+    ----------
+    extremes : bool, default False
+        Whether minimum and maximum are kept, too, which takes a second look at the values. They can be merged, but not
+        subtracted.
 
     Attributes
     ----------
@@ -47,6 +42,14 @@ class ChannelStats:
         Mean, NaN where `sum_weights` is 0.
     m2 : ndarray, float64, shape (C,)
         Sum of squared deviations from the mean, each times its weight.
+    min, max : ndarray, float64, shape (C,), or None
+        Smallest and largest value, of those that have a weight if there are weights. NaN where `sum_weights` is 0 or
+        a value is NaN. None if extremes aren't kept.
+
+    Raises
+    ------
+    TypeError
+        `extremes` is not a bool.
 
     Notes
     -----
@@ -77,127 +80,49 @@ class ChannelStats:
     ([4], [1.0], [0.025])
     """
 
-    __slots__ = ("_moments",)
-    # None until the number of channels is known. The arrays are read-only and replaced together, never written, so
-    # that an error leaves everything as it was. Read once where several are needed: a thread may replace them between.
-    _moments: Moments | None
+    __slots__ = ()
 
-    __hash__ = None  # type: ignore[assignment]
-
-    def __init__(self) -> None:
+    def __init__(self, *, extremes: bool = False) -> None:
+        self._extremes = _core.check_flag(extremes, "extremes")
         self._moments = None
 
     @classmethod
     def _of(
-        cls, count: Int64Array, mean: Float64Array, m2: Float64Array, weights: Float64Array | None = None
+        cls,
+        count: Int64Array,
+        mean: Float64Array,
+        m2: Float64Array,
+        weights: Float64Array | None = None,
+        minimum: Float64Array | None = None,
+        maximum: Float64Array | None = None,
     ) -> ChannelStats:
         """Make one that owns these arrays: unchecked, not copied."""
-        self = cls()
-        weights = None if weights is None else read_only(weights)
-        self._moments = read_only(count), read_only(mean), read_only(m2), weights
+        return cls._holding(frozen(count, mean, m2, weights, minimum, maximum))
+
+    @classmethod
+    def _holding(cls, held: Held) -> ChannelStats:
+        if isinstance(held, bool):
+            return cls(extremes=held)
+        self = cls(extremes=held.minimum is not None)
+        self._moments = held
         return self
 
-    def _arrays_for(self, channels: int) -> Moments:
-        """Return count, mean, m2 and the sum of weights or None; of `channels` as long as their number is unknown."""
+    @property
+    def _held(self) -> Held:
         own = self._moments
-        if own is None:
-            return full_count(0, channels), read_only(np.full(channels, np.nan)), read_only(np.zeros(channels)), None
-        return own
-
-    @property
-    def count(self) -> Int64Array:
-        return self._arrays_for(0)[0]
-
-    @property
-    def sum_weights(self) -> Float64Array:
-        return measure_of(self._arrays_for(0))
-
-    @property
-    def mean(self) -> Float64Array:
-        return self._arrays_for(0)[1]
-
-    @property
-    def m2(self) -> Float64Array:
-        return self._arrays_for(0)[2]
-
-    def var(self, ddof: int = 0) -> Float64Array:
-        """Return the variance per channel.
-
-        Parameters
-        ----------
-        ddof : int, default 0
-            0 for the biased variance, 1 for the unbiased one; not negative.
-
-        Returns
-        -------
-        ndarray, float64, shape (C,)
-            ``m2 / (sum_weights - ddof)``, NaN where `sum_weights` is not greater than `ddof`. With `ddof` 1 weights are
-            thus taken as how often a value was seen.
-
-        Raises
-        ------
-        TypeError
-            `ddof` is not an int.
-        ValueError
-            `ddof` is negative.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> import batchnorm as bn
-        >>> bn.channel_stats(np.array([[1.0], [3.0]])).var(ddof=1).tolist()
-        [2.0]
-        """
-        ddof = as_int("ddof", ddof)
-        if ddof < 0:
-            raise ValueError(f"ddof: expected an int >= 0, got {ddof}")
-        ddof = min(ddof, INT64_MAX)  # no count is greater
-        count, _, m2, weights = self._arrays_for(0)
-        var = np.full(count.shape, np.nan)
-        measure = count if weights is None else weights
-        np.divide(m2, measure - ddof, out=var, where=measure > ddof)
-        return var
-
-    def std(self, ddof: int = 0) -> Float64Array:
-        """Return the standard deviation per channel, the square root of `var`.
-
-        Parameters
-        ----------
-        ddof : int, default 0
-            As for `var`.
-
-        Returns
-        -------
-        ndarray, float64, shape (C,)
-            NaN where `sum_weights` is not greater than `ddof`.
-
-        Raises
-        ------
-        TypeError
-            `ddof` is not an int.
-        ValueError
-            `ddof` is negative.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> import batchnorm as bn
-        >>> bn.channel_stats(np.array([[1.0], [3.0]])).std().tolist()
-        [1.0]
-        """
-        std: Float64Array = np.sqrt(self.var(ddof))
-        return std
+        return self._extremes if own is None else own
 
     def update(
         self,
         x: ArrayLike,
         *,
-        axis: int = 1,
+        axis: int | None = 1,
         num_threads: int | None = None,
         mask: ArrayLike | None = None,
         lengths: ArrayLike | None = None,
         weights: ArrayLike | None = None,
         flush_subnormals: bool = False,
+        nan_policy: Literal["propagate", "omit", "raise"] = "propagate",
     ) -> ChannelStats:
         """Take in the values of an array.
 
@@ -206,11 +131,11 @@ class ChannelStats:
         x : array_like, at least 2 dimensions
             Of float16, bfloat16, float32, float64, uint8, int8, uint16 or int16.
             C values or more, C of them along `axis`.
-        axis : int, default 1
-            Channel axis.
+        axis : int or None, default 1
+            Channel axis. None takes all values of x, of any number of dimensions, as one channel.
         num_threads : int, optional
             Number of threads for this call.
-        mask, lengths, weights, flush_subnormals : optional
+        mask, lengths, weights, flush_subnormals, nan_policy : optional
             As for `channel_stats`. Statistics with weights and without can be merged: a value without one weighs 1.
 
         Returns
@@ -223,7 +148,8 @@ class ChannelStats:
         TypeError
             An argument is of the wrong type or dtype.
         ValueError
-            `x` has fewer than 2 dimensions or another number of channels, or `axis` is out of range.
+            `x` has fewer than 2 dimensions or another number of channels, `axis` is out of range, or `nan_policy` is
+            "raise" and there is a NaN.
         OverflowError
             A count would pass 2**63 - 1.
 
@@ -238,17 +164,10 @@ class ChannelStats:
         >>> bn.ChannelStats().update(np.zeros((2, 3, 4, 4))).count.tolist()
         [32, 32, 32]
         """
-        stats = channel_stats(
-            x,
-            axis=axis,
-            num_threads=num_threads,
-            mask=mask,
-            lengths=lengths,
-            weights=weights,
-            flush_subnormals=flush_subnormals,
+        moments = gather(
+            x, axis, num_threads, mask, lengths, weights, flush_subnormals, nan_policy, extremes=self._extremes
         )
-        assert stats._moments is not None
-        self._absorb("x", stats._moments)
+        self._absorb("x", moments)
         return self
 
     def merge(self, other: ChannelStats) -> ChannelStats:
@@ -269,13 +188,14 @@ class ChannelStats:
         TypeError
             `other` is not a `ChannelStats`.
         ValueError
-            `other` has another number of channels.
+            `other` has another number of channels, or values but no extremes, where these statistics keep them.
         OverflowError
             A count would pass 2**63 - 1.
 
         Notes
         -----
-        After an error nothing has changed. ``a + b`` makes a new object of the same numbers.
+        After an error nothing has changed. Extremes of `other` that aren't kept here are dropped. ``a + b`` makes a new
+        object of the same numbers, with extremes where both have them; one without values never stands in the way.
 
         Examples
         --------
@@ -286,46 +206,87 @@ class ChannelStats:
         >>> (a + b).mean.tolist(), a.merge(b) == a, a.mean.tolist()
         ([3.0], True, [3.0])
         """
-        if not isinstance(other, ChannelStats):
-            raise TypeError(f"other: expected a ChannelStats, got {type(other).__name__}")
-        moments = other._moments
+        moments = _moments_of(other)
         if moments is not None:
             self._absorb("other", moments)
         return self
 
     def _absorb(self, name: str, other: Moments) -> None:
         own = self._moments
-        if own is None:
-            self._moments = other
-            return
-        channels, others = len(own[0]), len(other[0])
-        if others != channels:
-            raise ValueError(f"{name}: expected {channels} channels, as in these statistics, got {others}")
-        count, mean, m2 = own[0].copy(), own[1].copy(), own[2].copy()
-        weights = others_weights = None
-        if own[3] is not None or other[3] is not None:
-            weights, others_weights = measure_of(own).copy(), measure_of(other)
-        _core.merge_stats(count, weights, mean, m2, other[0], others_weights, other[1], other[2])
-        self._moments = (
-            read_only(count),
-            read_only(mean),
-            read_only(m2),
-            None if weights is None else read_only(weights),
-        )
+        if own is not None:
+            require_channels(name, own, other)
+        other = with_extremes(name, other, self._extremes)
+        self._moments = other if own is None else merged(own, other)
+
+    def subtract(self, other: ChannelStats) -> ChannelStats:
+        """Take out the values that other statistics were made of, which were merged before.
+
+        Parameters
+        ----------
+        other : ChannelStats
+            Statistics of a part of the values, or empty. It may be this very object, of which nothing is left then.
+
+        Returns
+        -------
+        ChannelStats
+            This very object.
+
+        Raises
+        ------
+        TypeError
+            `other` is not a `ChannelStats`.
+        ValueError
+            These statistics keep extremes; nothing tells what the next smallest value is. `other` has another number
+            of channels. Or it can be no part of these statistics: it has more values or weight, its deviations are
+            larger than theirs beyond what rounding explains, or it has all of their values with another mean.
+
+        Notes
+        -----
+        After an error nothing has changed. ``a - b`` makes a new object of the same numbers.
+
+        The formula of Chan, Golub & LeVeque (see the class) for a whole of parts a and b, solved for a::
+
+            count_a = count - count_b
+            delta   = mean_b - mean
+            mean_a  = mean - delta * count_b / count_a
+            m2_a    = m2 - m2_b - delta**2 * count_b * count / count_a
+
+        The condition: **all values of `other` are among those of these statistics**. Only what contradicts it by its
+        numbers is found. The differences cancel: `m2` keeps the absolute error of the whole, so its relative error
+        grows by ``m2 / m2_a``, and that of the mean by ``count / count_a``. A small rest of a wide whole thus has few
+        right digits, where gathering it anew has all. An `m2` that rounding would leave negative is 0. A channel
+        whose mean or `m2` is not finite stays so: what a NaN replaced is not known.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import batchnorm as bn
+        >>> old, new = bn.channel_stats(np.array([[1.0], [3.0]])), bn.channel_stats(np.array([[5.0], [9.0]]))
+        >>> window = old + new
+        >>> window.subtract(old).mean.tolist(), window.m2.tolist()
+        ([7.0], [8.0])
+        """
+        part = _moments_of(other)
+        if self._extremes:
+            raise ValueError("other: expected statistics without extremes to subtract from, which can't be subtracted")
+        if part is not None:
+            whole = self._arrays_for(len(part.count))
+            require_channels("other", whole, part)
+            left = subtracted("other", whole, part)
+            self._moments = None if self._moments is None else left
+        return self
 
     def __add__(self, other: ChannelStats) -> ChannelStats:
         if not isinstance(other, ChannelStats):
             return NotImplemented
-        return ChannelStats().merge(self).merge(other)
+        with_values = [stats for stats in (self, other) if stats.count.any()]
+        extremes = all(stats._extremes for stats in with_values or (self, other))
+        return ChannelStats(extremes=extremes).merge(self).merge(other)
 
-    def __eq__(self, other: object) -> bool:
+    def __sub__(self, other: ChannelStats) -> ChannelStats:
         if not isinstance(other, ChannelStats):
             return NotImplemented
-        own, others = self._moments, other._moments
-        if own is None or others is None:
-            return own is others
-        pairs = (own[0], others[0]), (own[1], others[1]), (own[2], others[2]), (measure_of(own), measure_of(others))
-        return all(np.array_equal(a, b, equal_nan=True) for a, b in pairs)
+        return self.__copy__().subtract(other)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the statistics to a file.
@@ -333,8 +294,8 @@ class ChannelStats:
         Parameters
         ----------
         path : str or path-like
-            File to write, usually named ``*.npz``; nothing is appended to the name. A file that is there is replaced,
-            at once and whole.
+            File to write, as JSON if it is named ``*.json``, else as ``.npz``; nothing is appended to the name. A file
+            that is there is replaced, at once and whole.
 
         Raises
         ------
@@ -344,7 +305,9 @@ class ChannelStats:
         Notes
         -----
         The file is a NumPy ``.npz`` with ``format``, ``version``, ``channels`` (-1 while that is unknown), ``count``,
-        ``mean`` and ``m2``; where values have weights, with ``sum_weights``. The numbers are kept exactly.
+        ``mean`` and ``m2``; where values have weights, with ``sum_weights``; where extremes are kept, with ``min`` and
+        ``max``. JSON has the same fields, see `to_json`. The numbers are kept exactly. What has no extremes is read by
+        versions of this library that know none.
 
         Examples
         --------
@@ -357,7 +320,7 @@ class ChannelStats:
         ...     bn.ChannelStats.load(os.path.join(folder, "stats.npz")) == stats
         True
         """
-        write_stats(path, self._moments)
+        write_stats(path, self._held)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> ChannelStats:
@@ -366,7 +329,7 @@ class ChannelStats:
         Parameters
         ----------
         path : str or path-like
-            File to read.
+            File to read. Its content tells whether it is JSON or ``.npz``, not its name.
 
         Returns
         -------
@@ -392,43 +355,93 @@ class ChannelStats:
         ...     bn.ChannelStats.load(os.path.join(folder, "stats.npz"))
         ChannelStats()
         """
-        moments = read_stats(path)
-        return cls() if moments is None else cls._of(*moments)
+        return cls._holding(read_stats(path))
+
+    def to_json(self) -> str:
+        """Return the statistics as JSON.
+
+        Returns
+        -------
+        str
+            One JSON object with the fields of `save`: ``format`` "batchnorm.ChannelStats", ``version``, ``channels``,
+            and lists of numbers.
+
+        Notes
+        -----
+        The numbers are kept exactly. JSON has no NaN and no infinity: they are the strings "NaN", "Infinity" and
+        "-Infinity", so that any parser reads the text.
+
+        Examples
+        --------
+        >>> import json
+        >>> import numpy as np
+        >>> import batchnorm as bn
+        >>> json.loads(bn.channel_stats(np.array([[0.1, np.nan], [0.1, 1.0]])).to_json())["mean"]
+        [0.1, 'NaN']
+        """
+        return to_json(self._held)
+
+    @classmethod
+    def from_json(cls, text: str) -> ChannelStats:
+        """Return the statistics that `to_json` wrote.
+
+        Parameters
+        ----------
+        text : str
+            JSON.
+
+        Returns
+        -------
+        ChannelStats
+
+        Raises
+        ------
+        TypeError
+            `text` is not a str.
+        ValueError
+            The text is damaged, was not written by `to_json`, or by a newer version of it.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import batchnorm as bn
+        >>> stats = bn.channel_stats(np.array([[1.0], [3.0]]))
+        >>> bn.ChannelStats.from_json(stats.to_json()) == stats
+        True
+        """
+        return cls._holding(read_stats_text(text))
 
     def __reduce__(self) -> tuple[Any, ...]:
         own = self._moments
-        return (ChannelStats, ()) if own is None else (ChannelStats._of, own)
+        if own is None:
+            return functools.partial(ChannelStats, extremes=True) if self._extremes else ChannelStats, ()
+        # What has no extremes is read by versions that know none.
+        return ChannelStats._of, own.arrays if self._extremes else own.arrays[:4]
 
     def __copy__(self) -> ChannelStats:
-        return ChannelStats().merge(self)
+        return ChannelStats._holding(self._held)
 
     def __deepcopy__(self, memo: object) -> ChannelStats:
-        return ChannelStats().merge(self)
-
-    def __repr__(self) -> str:
-        now = ChannelStats().merge(self)
-        if now._moments is None:
-            return "ChannelStats()"
-        with np.printoptions(precision=4, threshold=8, edgeitems=2, linewidth=100):
-            mean, std = str(now.mean), str(now.std())
-        return f"<ChannelStats: {len(now.count)} channels, count={span(now.count)}, mean={mean}, std={std}>"
+        return self.__copy__()
 
 
-def measure_of(moments: Moments) -> Float64Array:
-    """Return how much the values of each channel count."""
-    count, _, _, weights = moments
-    return read_only(count.astype(np.float64)) if weights is None else weights
+def _moments_of(other: object) -> Moments | None:
+    if not isinstance(other, ChannelStats):
+        raise TypeError(f"other: expected a ChannelStats, got {type(other).__name__}")
+    return other._moments
 
 
 def channel_stats(
     x: ArrayLike,
     *,
-    axis: int = 1,
+    axis: int | None = 1,
     num_threads: int | None = None,
     mask: ArrayLike | None = None,
     lengths: ArrayLike | None = None,
     weights: ArrayLike | None = None,
     flush_subnormals: bool = False,
+    nan_policy: Literal["propagate", "omit", "raise"] = "propagate",
+    extremes: bool = False,
 ) -> ChannelStats:
     """Return count, mean and sum of squared deviations of each channel.
 
@@ -437,8 +450,9 @@ def channel_stats(
     x : array_like, at least 2 dimensions
         Of float16, bfloat16, float32, float64, uint8, int8, uint16 or int16.
         Values, with C channels along `axis`; any strides.
-    axis : int, default 1
-        Channel axis.
+    axis : int or None, default 1
+        Channel axis. None takes all values of x as one channel; x may then have any number of dimensions, and masks
+        and weights have its whole shape.
     num_threads : int, optional
         Number of threads for this call; the setting if omitted.
     mask : array_like of bool, optional
@@ -448,7 +462,12 @@ def channel_stats(
     weights : array_like, float32 or float64, optional
         How much each value counts, finite and >= 0, broadcast as a mask is. A value of weight 0 may be NaN.
     flush_subnormals : bool, default False
-        Whether numbers below the normal range are taken for 0, see `batch_norm_train`.
+        Whether numbers below the normal range are taken for 0, see `batch_norm_train`. Extremes are as they are.
+    nan_policy : {"propagate", "omit", "raise"}, default "propagate"
+        What becomes of NaN that counts, by mask and weights: it makes the statistics of its channel NaN, it is left out
+        of its channel alone and not counted, or it is an error.
+    extremes : bool, default False
+        Whether the statistics keep minimum and maximum, too, which takes a second look at the values.
 
     Returns
     -------
@@ -461,7 +480,7 @@ def channel_stats(
         An argument is of the wrong type or dtype.
     ValueError
         `x` has fewer than 2 dimensions, an argument has the wrong shape, `axis` is out of range, `num_threads` is not
-        positive, or a weight is negative or not finite.
+        positive, a weight is negative or not finite, or `nan_policy` is "raise" and there is a NaN.
 
     Notes
     -----
@@ -469,6 +488,9 @@ def channel_stats(
     (1979; 1983) in an order that depends on the shape alone, so a large mean does not spoil the variance and the
     number of threads does not change a bit of it. An array without values gives ``count`` 0. Unlike ``numpy.var`` it
     is right for float32 in any layout.
+
+    No value is looked at for NaN where there is none: only channels whose mean came out NaN are taken again, in windows
+    of bounded memory.
 
     With weights ``mean = sum(w * x) / sum(w)`` and ``m2 = sum(w * (x - mean)**2)`` (West 1979), in float64.
 
@@ -484,12 +506,11 @@ def channel_stats(
     >>> stats = bn.channel_stats(np.ones((64, 32, 32, 3), np.float32), axis=-1)
     >>> stats.mean.tolist(), stats.var().tolist()
     ([1.0, 1.0, 1.0], [0.0, 0.0, 0.0])
+    >>> stats = bn.channel_stats(np.array([[1.0, 2.0], [np.nan, 4.0]]), nan_policy="omit", extremes=True)
+    >>> stats.count.tolist(), stats.mean.tolist(), stats.max.tolist()
+    ([1, 2], [1.0, 3.0], [1.0, 4.0])
     """
-    if lengths is not None:
-        mask = mask_of(x, axis, mask, lengths)
-    if weights is not None:
-        weights = as_weights(weights, mask)
-    threads = context_num_threads() if num_threads is None else num_threads
-    count, total, mean, m2 = _core.channel_stats(x, axis, threads, mask, weights, flush_subnormals)
-    of_channels = None if total is None else np.full(len(mean), total)
-    return ChannelStats._of(full_count(count, len(mean)), mean, m2, of_channels)
+    extremes = _core.check_flag(extremes, "extremes")
+    return ChannelStats._holding(
+        gather(x, axis, num_threads, mask, lengths, weights, flush_subnormals, nan_policy, extremes)
+    )

@@ -172,6 +172,11 @@ def channel_stats(
     where there are weights.
     """
 
+def channel_extremes(
+    x: object, axis: object, mask: object, num_threads: object, /
+) -> tuple[Float64Array, Float64Array]:
+    """(min, max) in float64; NaNs are ignored, +inf and -inf where there are no values."""
+
 def merge_stats(
     count: Int64Array,
     weights: Float64Array | None,

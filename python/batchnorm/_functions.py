@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from . import _core
-from ._channel_stats import ChannelStats, measure_of
+from ._channel_stats import ChannelStats
 from ._masks import mask_of
 from ._saved import X_IS_GONE, Gradients, SavedStatistics
 from ._threads import context_num_threads
@@ -595,15 +595,16 @@ def update_running_stats(
     channels = running_mean.size if isinstance(running_mean, np.ndarray) else 0
     # Empty statistics have no number of channels yet, so they fit any.
     moments = stats._arrays_for(channels)
-    count, mean, m2, _ = moments
     try:
         _core.update_running_stats(
-            running_mean, running_var, measure_of(moments), mean, m2, momentum, momentum_of, unbiased
+            running_mean, running_var, moments.measure, moments.mean, moments.m2, momentum, momentum_of, unbiased
         )
     except ValueError:
         # Where the running statistics fit each other, it is the other ones that do not fit.
-        if len(count) != channels and (channels,) == running_mean.shape == getattr(running_var, "shape", None):
-            raise ValueError(f"stats: expected {channels} channels, as in running_mean, got {len(count)}") from None
+        if len(moments.count) != channels and (channels,) == running_mean.shape == getattr(running_var, "shape", None):
+            raise ValueError(
+                f"stats: expected {channels} channels, as in running_mean, got {len(moments.count)}"
+            ) from None
         raise
 
 

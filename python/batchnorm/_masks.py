@@ -15,10 +15,12 @@ if TYPE_CHECKING:
     from ._core import BoolArray, FloatArray
 
 
-def mask_of(x: ArrayLike, axis: int, mask: ArrayLike | None, lengths: ArrayLike) -> BoolArray:
+def mask_of(x: ArrayLike, axis: int | None, mask: ArrayLike | None, lengths: ArrayLike) -> BoolArray:
     """Return the mask of the first `lengths` positions of each sequence of x."""
     if mask is not None:
         raise ValueError("lengths: expected a mask or lengths, got both")
+    if axis is None:
+        raise ValueError("lengths: expected a channel axis, got axis None (use a mask)")
     shape, axis = np.shape(x), _core.check_axis_int(axis)
     if len(shape) != 3 or axis % 3 not in (1, 2) or not -3 <= axis < 3:
         raise ValueError(

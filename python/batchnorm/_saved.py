@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from . import _core
-from ._channel_stats import ChannelStats, full_count, span
+from ._channel_stats import ChannelStats
 from ._checks import INT64_MAX, as_array, as_vector, read_only
+from ._moments import full_count, span
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
