@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ._replace_file import replace_file
 from ._stats_document import FORMAT, fields_of, held_in
 from ._stats_json import from_json, to_json
 
@@ -16,25 +17,14 @@ if TYPE_CHECKING:
 
 def write_stats(path: str | os.PathLike[str], held: Held) -> None:
     """Write a file that `read_stats` returns the same from; one that is there is replaced, at once and whole."""
-    target = os.path.realpath(os.fsdecode(path))  # through a symbolic link, to what it names
-    temporary = os.path.join(os.path.dirname(target), f".batchnorm-{os.urandom(8).hex()}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            if os.fsdecode(path).lower().endswith(".json"):
-                file.write(to_json(held).encode() + b"\n")
-            else:
-                np.savez(file, **fields_of(held))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except BaseException as error:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
-        if (
-            isinstance(error, OSError) and error.errno is not None
-        ):  # about the file that was asked for, not the temporary one
-            raise OSError(error.errno, error.strerror, os.fsdecode(path)) from error
-        raise
+
+    def write(file: Any) -> None:
+        if os.fsdecode(path).lower().endswith(".json"):
+            file.write(to_json(held).encode() + b"\n")
+        else:
+            np.savez(file, **fields_of(held))
+
+    replace_file(path, write)
 
 
 def read_stats(path: str | os.PathLike[str]) -> Held:
