@@ -69,15 +69,15 @@ class Images:
                     yield Block(pixels, self._axis)
 
     def _pixels(self, path: str, image: Any, frame: int) -> Iterator[Array]:
+        bits = depth(image)
         mode = self._asked or natural_mode(image)
-        kind = mode, depth(image)
-        expected = self._expected or kind  # none where no image could be opened a moment ago
-        if kind != expected:
+        expected = self._expected or (mode, bits)  # none where no image could be opened a moment ago
+        if (mode, bits) != expected:
             raise ValueError(
                 f"expected an image of mode {expected[0]} and {expected[1]} bits, as the first, got mode {mode} and "
-                f"{kind[1]} bits (mode= converts modes, not bits)"
+                f"{bits} bits (mode= converts modes, not bits)"
             )
-        if kind[1] == 8:
+        if bits == 8:
             yield from _strips(image, {"grey": "L"}.get(mode, mode))
         elif image.mode in ("RGB", "RGBA", "RGBX"):
             with self._image.open(path, formats=_FORMATS) as low:
@@ -178,7 +178,7 @@ def _wide_color(high: Any, low: Any, mode: str) -> Iterator[Array]:
 
 def _in_other_order(tile: Any) -> Any:
     raw, *rest = (tile.args,) if isinstance(tile.args, str) else tile.args
-    if not raw.endswith(tuple(f";16{order}" for order in _OTHER_ORDER)):
-        raise ValueError(f"expected colors of 16 bits, interleaved, got {raw}")
+    if raw[:-1] not in ("RGB;16", "RGBA;16") or raw[-1] not in _OTHER_ORDER:
+        raise ValueError(f"expected RGB or RGBA of 16 bits, interleaved, got {raw}")
     other = raw[:-1] + _OTHER_ORDER[raw[-1]]
     return tile._replace(args=(other, *rest) if rest else other)
