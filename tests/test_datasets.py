@@ -91,9 +91,9 @@ def test_hdf5(tmp_path: Path, small_windows: None, chunks: Any, axis: int | None
 @pytest.mark.parametrize("axis", AXES)
 def test_zarr(tmp_path: Path, small_windows: None, axis: int | None) -> None:
     zarr = pytest.importorskip("zarr", reason="needs the extra [zarr]")
-    group = zarr.open_group(str(tmp_path / "x.zarr"), mode="w")
+    zarr.open_group(str(tmp_path / "x.zarr"), mode="w")
     for name, chunks in (("a", (4, 2, 3, 4)), ("b", (1, 5, 7, 1))):
-        array = group.create_array(name, shape=SHAPE, chunks=chunks, dtype="f4")
+        array = zarr.open_array(str(tmp_path / "x.zarr" / name), mode="w", shape=SHAPE, chunks=chunks, dtype="f4")
         array[:] = values()
         assert_of(statistics(tmp_path / "x.zarr", dataset=name, axis=axis), values(), axis)
         assert_of(statistics(tmp_path / "x.zarr" / name, axis=axis), values(), axis)

@@ -129,9 +129,7 @@ def test_a_damaged_file(path: Path, tmp_path: Path) -> None:
     digits = [i for i, c in enumerate(text) if c.isdigit() and text.index('"stats"') < i]
     for i in digits[:: len(digits) // 20]:
         (tmp_path / "run").write_text(text[:i] + str((int(text[i]) + 1) % 10) + text[i + 1 :])
-        with pytest.raises(
-            ValueError, match=r"checkpoint: expected a checkpoint in .*, got a(nother file| damaged one)"
-        ):
+        with pytest.raises(ValueError, match=r"expected a checkpoint in .*, got a(nother file| damaged one)"):
             statistics(path, checkpoint=tmp_path / "run")
 
 
