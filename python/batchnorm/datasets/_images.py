@@ -19,6 +19,7 @@ _CHANNELS = {"grey": 1, "RGB": 3, "RGBA": 4}
 # So many small images are one item, so that what an item costs doesn't show beside decoding; large ones go alone, so
 # that workers share them out evenly. It depends on the files alone: a merge order that hung on more would change bits.
 _MOST_FILES, _MOST_BYTES = 16, 2**20
+_SMALL = 2**18  # pixels
 
 
 def pillow() -> Any:
@@ -65,8 +66,9 @@ class Images:
             for frame in range(image.n_frames if image.format == "TIFF" else 1):
                 if frame:
                     image.seek(frame)
+                small = image.width * image.height <= _SMALL and self._axis in (None, -1, 2)
                 for pixels in self._pixels(path, image, frame):
-                    yield Block(pixels, self._axis)
+                    yield Block(pixels, self._axis, small=small)
 
     def _pixels(self, path: str, image: Any, frame: int) -> Iterator[Array]:
         bits = depth(image)

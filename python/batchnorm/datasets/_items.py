@@ -33,6 +33,31 @@ class _ReadingError(Exception):
     """An error while a piece was read, in contrast to one in what was read."""
 
 
+class _Heap:
+    """Small blocks, to be taken as one: a call and a merge for each would cost as much as the values do."""
+
+    _ENOUGH = 2**21  # bytes; a core's cache holds them
+
+    def __init__(self, worker: Worker) -> None:
+        self.blocks: list[Block] = []
+        self._worker = worker
+
+    @property
+    def is_full(self) -> bool:
+        return sum(block.array.nbytes for block in self.blocks) >= self._ENOUGH
+
+    def take(self) -> Block:
+        """Return all of them in one, which lies in the worker's buffer."""
+        arrays = [block.array.reshape(-1, block.array.shape[-1]) for block in self.blocks]
+        axis = None if self.blocks[0].axis is None else 1
+        self.blocks = []
+        if len(arrays) == 1:
+            return Block(arrays[0], axis)
+        buffer = self._worker.buffer(sum(array.nbytes for array in arrays))
+        rows = buffer.view(arrays[0].dtype).reshape(-1, arrays[0].shape[1])
+        return Block(np.concatenate(arrays, out=rows), axis)
+
+
 class Gatherer:
     """How items become statistics."""
 
@@ -42,9 +67,10 @@ class Gatherer:
     def of_item(self, part: Part, item: int, worker: Worker) -> Outcome:
         """Return the statistics of an item of a part."""
         total, items, skipped = ChannelStats(extremes=self._extremes), 0, []
+        heap = _Heap(worker)
         for piece in part.pieces(item):
             try:
-                stats = self._of_piece(piece, worker)
+                stats, small = self._of_piece(piece, worker)
             except _ReadingError as wrapped:
                 error = wrapped.__cause__
                 assert isinstance(error, Exception)
@@ -53,18 +79,26 @@ class Gatherer:
                 skipped.append((piece.name, _one_line(error)))
                 continue
             total.merge(stats)
+            heap.blocks += small
+            if heap.is_full:
+                total.merge(self.of_block(heap.take(), 1))
             items += piece.counts
+        if heap.blocks:
+            total.merge(self.of_block(heap.take(), 1))
         return Outcome(total, items, skipped)
 
-    def _of_piece(self, piece: Piece, worker: Worker) -> ChannelStats:
-        total: ChannelStats | None = None
+    def _of_piece(self, piece: Piece, worker: Worker) -> tuple[ChannelStats, list[Block]]:
+        """Return the statistics of a piece without its small blocks, and these."""
+        total, small = ChannelStats(extremes=self._extremes), []
         for block in _read(piece, worker):
+            if block.small:
+                small.append(block)
+                continue
             try:
-                stats = self.of_block(block, 1)
+                total.merge(self.of_block(block, 1))
             except (TypeError, ValueError) as error:
                 fail(piece.name, error)
-            total = stats if total is None else total.merge(stats)
-        return ChannelStats(extremes=self._extremes) if total is None else total
+        return total, small
 
     def of_block(self, block: Block, num_threads: int) -> ChannelStats:
         """Return the statistics of a block, of all channels of the part."""

@@ -20,12 +20,16 @@ WINDOW = 8 * 2**20
 
 
 class Block(NamedTuple):
-    """Values in memory. Without `channels` they have all channels of the part, else those from `first` on."""
+    """Values in memory. Without `channels` they have all channels of the part, else those from `first` on.
+
+    The next block may take the same memory, but of what is `small`, and then has its channels last.
+    """
 
     array: Array
     axis: int | None
     first: int = 0
     channels: int | None = None
+    small: bool = False
 
 
 class Piece(NamedTuple):
