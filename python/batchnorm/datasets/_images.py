@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ._npy import file_mark
-from ._parts import WINDOW, Array, Block, Piece
+from ._parts import SMALL, WINDOW, Array, Block, Piece
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
 MODES = ("grey", "RGB", "RGBA")
@@ -19,7 +19,6 @@ _CHANNELS = {"grey": 1, "RGB": 3, "RGBA": 4}
 # So many small images are one item, so that what an item costs doesn't show beside decoding; large ones go alone, so
 # that workers share them out evenly. It depends on the files alone: a merge order that hung on more would change bits.
 _MOST_FILES, _MOST_BYTES = 16, 2**20
-_SMALL = 2**18  # pixels
 
 
 def pillow() -> Any:
@@ -63,12 +62,13 @@ class Images:
     def _blocks(self, path: str) -> Iterator[Block]:
         with self._image.open(path, formats=_FORMATS) as image:
             # A TIFF may be a stack. Other formats have a preview or an animation after the image.
-            for frame in range(image.n_frames if image.format == "TIFF" else 1):
+            frames = image.n_frames if image.format == "TIFF" else 1
+            for frame in range(frames):
                 if frame:
                     image.seek(frame)
-                small = image.width * image.height <= _SMALL and self._axis in (None, -1, 2)
                 for pixels in self._pixels(path, image, frame):
-                    yield Block(pixels, self._axis, small=small)
+                    alone = frames == 1 and len(pixels) == image.height and self._axis in (None, -1, 2)
+                    yield Block(pixels, self._axis, small=alone and pixels.nbytes <= SMALL)
 
     def _pixels(self, path: str, image: Any, frame: int) -> Iterator[Array]:
         bits = depth(image)

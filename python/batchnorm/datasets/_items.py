@@ -13,7 +13,7 @@ import numpy as np
 from .._channel_stats import ChannelStats, channel_stats
 from .._moments import frozen, no_values
 from ._checkpoint import Prefix
-from ._parts import Block, Part, Piece, Worker
+from ._parts import SMALL, Block, Part, Piece, Worker
 from ._sources import fail
 
 NanPolicy: TypeAlias = "Literal['propagate', 'omit', 'raise']"
@@ -36,26 +36,34 @@ class _ReadingError(Exception):
 class _Heap:
     """Small blocks, to be taken as one: a call and a merge for each would cost as much as the values do."""
 
-    _ENOUGH = 2**21  # bytes; a core's cache holds them
+    # They are copied at once, since memory that is freed at once is what the next image gets, warm. What is gathered
+    # stays in a core's cache.
+    _ENOUGH = 2**19
 
     def __init__(self, worker: Worker) -> None:
-        self.blocks: list[Block] = []
         self._worker = worker
+        self._filled = 0
+        self._last: Block | None = None
 
     @property
     def is_full(self) -> bool:
-        return sum(block.array.nbytes for block in self.blocks) >= self._ENOUGH
+        return self._filled >= self._ENOUGH
 
-    def take(self) -> Block:
-        """Return all of them in one, which lies in the worker's buffer."""
-        arrays = [block.array.reshape(-1, block.array.shape[-1]) for block in self.blocks]
-        axis = None if self.blocks[0].axis is None else 1
-        self.blocks = []
-        if len(arrays) == 1:
-            return Block(arrays[0], axis)
-        buffer = self._worker.buffer(sum(array.nbytes for array in arrays))
-        rows = buffer.view(arrays[0].dtype).reshape(-1, arrays[0].shape[1])
-        return Block(np.concatenate(arrays, out=rows), axis)
+    def add(self, block: Block) -> None:
+        """Take a block in; all have the same dtype and number of channels."""
+        nbytes = block.array.nbytes
+        room = self._worker.buffer(self._ENOUGH + SMALL)[self._filled : self._filled + nbytes]
+        np.copyto(room.view(block.array.dtype).reshape(block.array.shape), block.array)
+        self._filled += nbytes
+        self._last = block
+
+    def take(self) -> Iterator[Block]:
+        """Yield all of them as one block, if there are some, and forget them."""
+        if self._last is not None:
+            array, axis = self._last.array, self._last.axis
+            rows = self._worker.buffer(self._filled).view(array.dtype).reshape(-1, array.shape[-1])
+            self._filled, self._last = 0, None
+            yield Block(rows, None if axis is None else 1)
 
 
 class Gatherer:
@@ -70,7 +78,7 @@ class Gatherer:
         heap = _Heap(worker)
         for piece in part.pieces(item):
             try:
-                stats, small = self._of_piece(piece, worker)
+                stats = self._of_piece(piece, worker, heap)
             except _ReadingError as wrapped:
                 error = wrapped.__cause__
                 assert isinstance(error, Exception)
@@ -79,26 +87,28 @@ class Gatherer:
                 skipped.append((piece.name, _one_line(error)))
                 continue
             total.merge(stats)
-            heap.blocks += small
             if heap.is_full:
-                total.merge(self.of_block(heap.take(), 1))
+                self._empty(heap, total)
             items += piece.counts
-        if heap.blocks:
-            total.merge(self.of_block(heap.take(), 1))
+        self._empty(heap, total)
         return Outcome(total, items, skipped)
 
-    def _of_piece(self, piece: Piece, worker: Worker) -> tuple[ChannelStats, list[Block]]:
-        """Return the statistics of a piece without its small blocks, and these."""
-        total, small = ChannelStats(extremes=self._extremes), []
+    def _of_piece(self, piece: Piece, worker: Worker, heap: _Heap) -> ChannelStats:
+        """Return the statistics of a piece; of a small one none, it is on the heap."""
+        total = ChannelStats(extremes=self._extremes)
         for block in _read(piece, worker):
             if block.small:
-                small.append(block)
+                heap.add(block)
                 continue
             try:
                 total.merge(self.of_block(block, 1))
             except (TypeError, ValueError) as error:
                 fail(piece.name, error)
-        return total, small
+        return total
+
+    def _empty(self, heap: _Heap, total: ChannelStats) -> None:
+        for block in heap.take():
+            total.merge(self.of_block(block, 1))
 
     def of_block(self, block: Block, num_threads: int) -> ChannelStats:
         """Return the statistics of a block, of all channels of the part."""

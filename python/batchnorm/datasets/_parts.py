@@ -17,12 +17,13 @@ Array: TypeAlias = "np.ndarray[Any, Any]"
 # A block of a few megabytes takes so much longer than the calls around it that these don't show, and a worker needs no
 # more than one at a time.
 WINDOW = 8 * 2**20
+SMALL = 2**20  # bytes
 
 
 class Block(NamedTuple):
     """Values in memory. Without `channels` they have all channels of the part, else those from `first` on.
 
-    The next block may take the same memory, but of what is `small`, and then has its channels last.
+    What is `small` has at most so many bytes, its channels last, and is the only block of its piece.
     """
 
     array: Array
