@@ -125,7 +125,7 @@ OPTIONS: list[tuple[tuple[str, ...], str, Any, type[Exception], str]] = [
     (WITH_AXIS, "axis", -4, ValueError, "expected .*, got -4"),
     (WITH_AXIS, "axis", 2**70, ValueError, "expected .*, got 1180591620717411303424"),
     (WITH_AXIS, "axis", 1.0, TypeError, "expected an int, got float"),
-    (WITH_AXIS, "axis", None, TypeError, "expected an int, got NoneType"),
+    (tuple(f for f in WITH_AXIS if f != STATS), "axis", None, TypeError, "expected an int, got NoneType"),
     (WITH_AXIS, "axis", (0, 1), TypeError, "expected an int, got tuple"),
     (WITH_AXIS, "axis", "C", TypeError, "expected an int, got str"),
     (WITH_EPS, "eps", -1e-5, ValueError, "expected .*, got -1e-05"),

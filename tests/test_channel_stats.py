@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import copy
-import itertools
 import pickle
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -174,91 +172,6 @@ def test_copies_and_pickles(make: Callable[[], bn.ChannelStats]) -> None:
     assert stats == make()
 
 
-@pytest.mark.parametrize("name", ["stats.npz", "stats", "stats.of.a.run"])
-@pytest.mark.parametrize("as_path", [str, Path], ids=["str", "Path"])
-def test_save_and_load(tmp_path: Path, as_path: Callable[[Any], Any], name: str) -> None:
-    """Under the very name that was given."""
-    path = as_path(tmp_path / name)
-    for stats in (bn.channel_stats(normal(6, 3, 5)), bn.channel_stats(np.empty((0, 3))), bn.ChannelStats()):
-        stats.save(path)
-        assert [p.name for p in tmp_path.iterdir()] == [name]
-        assert bn.ChannelStats.load(path) == stats
-
-
-def test_load_refuses_another_file(tmp_path: Path) -> None:
-    path = tmp_path / "other"
-    for content in (b"", b"batchnorm", pickle.dumps([1])):
-        path.write_bytes(content)
-        with pytest.raises(ValueError, match=r"other: expected a ChannelStats file, got "):
-            bn.ChannelStats.load(path)
-    np.savez(path, mean=np.ones(3))
-    with pytest.raises(ValueError, match=r"other\.npz: expected a ChannelStats file, got "):
-        bn.ChannelStats.load(tmp_path / "other.npz")
-    with pytest.raises(FileNotFoundError):
-        bn.ChannelStats.load(tmp_path / "missing")
-
-
-GOOD: dict[str, Any] = {
-    "format": "batchnorm.ChannelStats",
-    "version": 1,
-    "channels": 2,
-    "count": np.array([0, 1], np.int64),
-    "mean": np.array([np.nan, 3.0]),
-    "m2": np.zeros(2),
-}
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"version": 4}, r"version 4 \(this batchnorm reads versions 1 to 3\)"),
-        ({"version": 3}, r".*min is not a file in the archive.*"),
-        ({"version": 2}, r".*sum_weights is not a file in the archive.*"),
-        ({"version": 2, "sum_weights": np.array([0, np.inf])}, r"impossible numbers: .*infinite sum .* channel 1"),
-        ({"version": 2, "sum_weights": np.array([1.0, 1.0])}, r"impossible numbers: weights of no values in channel 0"),
-        ({"version": 2, "sum_weights": np.zeros(1)}, r"shapes .* for 2 channels"),
-        ({"version": 1.0}, r"version of dtype float64 and shape \(\) in place of one int"),
-        ({"version": True}, r"version of dtype bool and shape \(\) in place of one int"),
-        ({"version": np.array([1], np.int64)}, r"version of dtype int64 and shape \(1,\) in place of one int"),
-        ({"channels": "2"}, r"channels of dtype <U1 and shape \(\) in place of one int"),
-        ({"channels": 2.0}, r"channels of dtype float64 and shape \(\) in place of one int"),
-        ({"channels": np.array([2, 2], np.int64)}, r"channels of dtype int64 and shape \(2,\) in place of one int"),
-        ({"channels": 3}, r"shapes .* for 3 channels"),
-        ({"channels": -2}, r"shapes .* for -2 channels"),
-        ({"count": np.zeros(2)}, r"an array of float64 in place of int64"),
-        ({"count": np.array([0, -1], np.int64)}, r"impossible numbers: a negative count in channel 1"),
-        ({"m2": np.array([0, -1.0])}, r"impossible numbers: a negative m2 in channel 1"),
-        ({"mean": np.ones(2)}, r"impossible numbers: a mean of no values in channel 0"),
-        ({"m2": np.array([1.0, 0])}, r"impossible numbers: an m2 of no values that is not 0 in channel 0"),
-        ({"m2": np.array([np.nan, 0])}, r"impossible numbers: an m2 of no values that is not 0 in channel 0"),
-        ({"m2": np.array([0, 1.0])}, r"impossible numbers: an m2 of one value that is not 0 in channel 1"),
-        ({"m2": np.array([0, np.inf])}, r"impossible numbers: an m2 of one value that is not 0 in channel 1"),
-        ({"m2": np.array([0, np.nan])}, r"impossible numbers: an m2 of one value that is not 0 in channel 1"),
-    ],
-    ids=str,
-)
-def test_load_refuses_what_save_never_writes(tmp_path: Path, change: dict[str, Any], message: str) -> None:
-    path = tmp_path / "stats.npz"
-    np.savez(path, **GOOD)
-    assert bn.ChannelStats.load(path).count.tolist() == [0, 1]
-    np.savez(path, **{**GOOD, **change})
-    with pytest.raises(ValueError, match=rf"stats\.npz: expected a ChannelStats file, got {message}$"):
-        bn.ChannelStats.load(path)
-
-
-def test_load_takes_whatever_values_there_were(tmp_path: Path) -> None:
-    """One channel for each way to choose up to three values, at once and one by one."""
-    values = [0.0, 1.0, -np.inf, np.inf, np.nan, 1e200, -1e200, 1.7e308, -1.7e308, 5e-324]
-    for n in (1, 2, 3):
-        x = np.array(list(itertools.product(values, repeat=n))).T
-        parts = bn.ChannelStats()
-        for row in x:
-            parts.update(row[None])
-        for stats in (bn.channel_stats(x), parts, bn.batch_norm_train(x, on_single="allow")[1].stats):
-            stats.save(tmp_path / "stats.npz")
-            assert bn.ChannelStats.load(tmp_path / "stats.npz") == stats
-
-
 def doubled(stats: bn.ChannelStats, times: int) -> bn.ChannelStats:
     for _ in range(times):
         stats = stats + stats
@@ -310,6 +223,45 @@ def test_an_error_changes_nothing(stats: bn.ChannelStats) -> None:
     with pytest.raises(TypeError, match=r"^x: expected"):
         empty.update("text")
     assert empty == bn.ChannelStats()
+
+
+@pytest.mark.parametrize("x", [3.0, np.float32(3), np.array(3.0), [3.0], np.full((2, 3, 4, 5), 3, np.uint8)], ids=repr)
+def test_all_values_as_one_channel(x: Any) -> None:
+    stats = bn.ChannelStats(extremes=True).update(x, axis=None)
+    assert (stats.count.tolist(), stats.mean.tolist(), stats.m2.tolist()) == ([np.size(x)], [3.0], [0.0])
+    assert stats.min is not None and stats.min.tolist() == [3.0]
+    assert stats == bn.channel_stats(x, axis=None, extremes=True)
+
+
+@pytest.mark.parametrize("shape", [(), (7,), (0,), (4, 5), (3, 4, 5), (6, 1, 2, 3)], ids=str)
+def test_all_values_as_one_channel_with_masks_of_their_shape(isa: str, dtype: Any, shape: tuple[int, ...]) -> None:
+    x = normal(*shape, mean=2, dtype=dtype)
+    for view in (x, x.T, x[::-1] if shape else x):
+        assert_stats(bn.channel_stats(view, axis=None), x.reshape(-1, 1))
+    mask = np.random.default_rng(1).random(shape) < 0.5
+    assert_stats(bn.channel_stats(x, axis=None, mask=mask), x[mask].reshape(-1, 1))
+    assert bn.channel_stats(x, axis=None, weights=np.where(mask, 2.0, 0.0)).sum_weights.tolist() == [2 * mask.sum()]
+
+
+def test_all_values_as_one_channel_bad_input() -> None:
+    x = normal(2, 3, 4)
+    with pytest.raises(ValueError, match=r"^mask: expected an array that broadcasts to .*\(2, 3, 4\), got \(2, 3\)$"):
+        bn.channel_stats(x, axis=None, mask=np.ones((2, 3), bool))
+    with pytest.raises(ValueError, match=r"^lengths: expected a channel axis, got axis None"):
+        bn.channel_stats(x, axis=None, lengths=[1, 2])
+    with pytest.raises(TypeError, match=r"^x: expected float16, .* got int64$"):
+        bn.channel_stats(3, axis=None)
+    with pytest.raises(TypeError, match=r"^x: expected an array, got None$"):
+        bn.channel_stats(None, axis=None)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"^x: expected an array without a mask, got MaskedArray"):
+        bn.channel_stats(np.ma.array(x), axis=None)
+    with pytest.raises(ValueError, match=r"^x: expected 3 channels, as in these statistics, got 1$"):
+        bn.channel_stats(x).update(x, axis=None)
+
+
+def test_one_channel_is_a_view() -> None:
+    large = np.lib.stride_tricks.as_strided(np.ones(1, np.uint8), (2**20, 2**10), (0, 0))
+    assert bn.channel_stats(large[:, :64], axis=None).count.tolist() == [2**26]
 
 
 @pytest.mark.threaded

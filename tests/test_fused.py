@@ -70,7 +70,7 @@ def test_inference_agrees_with_the_oracle(
 
 @pytest.mark.parametrize(
     ("kind", "side"),
-    [("relu", "x"), ("relu", "y"), ("leaky_relu", "signs"), ("prelu", "x"), ("prelu", "y")],
+    [("relu", "x"), ("relu", "y"), ("leaky_relu", "signs"), ("prelu", "x"), ("prelu", "x and signs"), ("prelu", "y")],
 )
 def test_backward_agrees_with_the_oracle(isa: str, dtype: Any, few_case: Case, kind: str, side: str) -> None:
     """The side of the kink from x, where nothing was added; from y; from the signs that were kept."""
@@ -78,10 +78,9 @@ def test_backward_agrees_with_the_oracle(isa: str, dtype: Any, few_case: Case, k
     c = x.shape[axis]
     weight, bias = parameters(c, dtype)
     given = activation(kind, c, dtype)
-    residual = None if side == "x" else r
-    y, saved = bn.batch_norm_train(
-        x, weight, bias, axis=axis, on_single="allow", activation=given, residual=residual, keep_sign=side == "signs"
-    )
+    residual = None if side.startswith("x") else r
+    options: Any = {"activation": given, "residual": residual, "keep_sign": side.endswith("signs")}
+    y, saved = bn.batch_norm_train(x, weight, bias, axis=axis, on_single="allow", **options)
     got = bn.batch_norm_backward(dy, x, saved, y=y if side == "y" else None)
     slope = slope_of(given, x, axis)
     positive = ~(y <= 0)  # y tells what the kernel saw, the oracle might round to the other side

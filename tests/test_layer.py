@@ -365,3 +365,17 @@ def test_prelu_without_a_residual_in_training() -> None:
     assert_same_bits("slope_grad", layer.slope_grad, want.dslope)
     with pytest.raises(ValueError, match=r"^activation: slopes: expected shape \(3,\)"):
         bn.BatchNorm(3, activation=("prelu", np.ones(2)))
+
+
+def test_parameters_that_are_lists() -> None:
+    """An attribute may be set to what NumPy makes an array of; nothing is written before it is."""
+    x = np.ones((2, 2))
+    layer = bn.BatchNorm(2, dtype=np.float64, activation="relu").eval()
+    want = bn.batch_norm_inference(x, np.zeros(2), np.ones(2), np.array([1.0, 2.0]), np.array([3.0, 4.0]))
+    layer.weight, layer.bias = [1.0, 2.0], [3.0, 4.0]  # type: ignore[assignment]
+    assert_same_bits("y", layer(x, out=x), want)
+    layer.running_var = object()  # type: ignore[assignment]
+    before = x.copy()
+    with pytest.raises(TypeError, match=r"^running_var: expected"):
+        layer(x, out=x)
+    assert_same_bits("x", x, before)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from typing import Any
 
+import ml_dtypes  # noqa: F401  makes "bfloat16" a name that NumPy knows
 import numpy as np
 import pytest
 
@@ -13,7 +14,7 @@ import oracle
 from activations import activation
 from layouts import Case, given_statistics, parameters
 from oracle import Array, wide
-from tolerances import TABLE, assert_mean, assert_same_bits, assert_var, within
+from tolerances import M2_PER_OFFSET, TABLE, assert_mean, assert_same_bits, assert_var, offset, within
 
 
 def without_channels(x: Array, axis: int) -> tuple[int, ...]:
@@ -51,7 +52,7 @@ def test_channel_stats(isa: str, few_case: Case, dtype: Any) -> None:
     if count:
         row = TABLE["stats"][np.dtype(np.float64)]
         within("mean", got.mean, mean, row * np.maximum(np.abs(mean), np.sqrt(m2 / count)))
-        within("m2", got.m2, m2, (row + 1e-16 * np.abs(mean)) * np.maximum(m2, 0) * 4)
+        within("m2", got.m2, m2, (row + M2_PER_OFFSET * offset(mean, m2 / count)) * m2)
 
 
 def test_training(isa: str, few_case: Case, dtype: Any) -> None:
@@ -131,15 +132,18 @@ def test_residual(isa: str, training: bool) -> None:
     assert_same_bits("dresidual", got.dresidual[counts], np.where(y[counts] > 0, dy[counts], 0).astype(np.float32))
 
 
-def test_half_precision(isa: str) -> None:
-    axis, x = Case((6, 5, 4, 7), "channels_first").arrays(np.float16, mean=3)
+@pytest.mark.parametrize("half", ["float16", "bfloat16"])
+def test_half_precision(isa: str, half: Any) -> None:
+    axis, x = Case((6, 5, 4, 7), "channels_first").arrays(np.float32, mean=3)
+    x = x.astype(half)
     mask = some(x, axis)
     y, saved = bn.batch_norm_train(spoiled(x, mask, axis), axis=axis, mask=mask)
     want = oracle.train(gathered(x, mask, axis).astype(np.float32))
-    assert y.dtype == np.float16
+    assert y.dtype == half
     assert_mean(saved.mean, want, np.float32)
     assert_var(saved.var, want, np.float32)
     assert not y[~everywhere(mask, x, axis)].any()
+    assert_same_bits("inference", bn.batch_norm_inference(x, saved.mean, saved.var, axis=axis, mask=mask), y)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16])
@@ -237,6 +241,14 @@ def test_weights(isa: str, few_case: Case, dtype: Any) -> None:
     m2 = (w * (values - mean) ** 2).sum(0)
     within("mean", got.mean, mean[0], 1e-14 * np.maximum(np.abs(mean[0]), np.sqrt(m2 / total)))
     within("m2", got.m2, m2, 2e-14 * m2 + 1e-26)
+
+
+def test_weights_of_one_value(isa: str) -> None:
+    for shape in ((1, 1), (1, 1, 1), (5, 1), (1, 3)):
+        x = np.full(shape, 7.0)
+        got = bn.channel_stats(x, weights=np.full(without_channels(x, 1), 0.3))
+        assert (got.mean == 7).all()
+        assert not got.m2.any()
 
 
 def test_weights_merge() -> None:

@@ -1,7 +1,10 @@
-"""PyTorch agrees on ordinary data: forward, backward, running statistics, evaluation, the layer's state."""
+"""PyTorch agrees on ordinary data: forward, both derivatives, running statistics, evaluation, the layer's state; and
+other frameworks with their conventions.
+"""
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
@@ -144,3 +147,90 @@ def test_where_pytorch_is_wrong_we_are_not() -> None:
     want = (wide - wide.mean((0, 1, 2))) / wide.std((0, 1, 2))
     assert np.abs(y - want).max() < 1e-5
     assert np.abs(saved.var / wide.var((0, 1, 2)) - 1).max() < 3e-7
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("training", [True, False], ids=["train", "inference"])
+def test_second_derivatives(shape: tuple[int, ...], training: bool) -> None:
+    x, dy, weight, bias = data(shape, np.float64)
+    ddx, (ddweight, ddbias) = data(shape, np.float64)[1] ** 2, parameters(5, np.float64, seed=3)
+    mean, var = given_statistics(5)
+    tx, tdy, tw, tb = t(x, True), t(dy, True), t(weight, True), t(bias, True)
+    ty = torch.nn.functional.batch_norm(tx, t(mean), t(var), tw, tb, training)
+    first = torch.autograd.grad(ty, (tx, tw, tb), tdy, create_graph=True)
+    wanted = torch.autograd.grad(first, (tdy, tx, tw), (t(ddx), t(ddweight), t(ddbias)))
+    saved = bn.SavedStatistics(mean, 1 / np.sqrt(var + 1e-5), 1, eps=1e-5, weight=weight)
+    if training:
+        _, saved = bn.batch_norm_train(x, weight, bias)
+    got = bn.batch_norm_double_backward(ddx, ddweight, ddbias, dy, x, saved, training=training)
+    for name, ours, want in zip(got._fields, got, wanted, strict=True):
+        assert_close(name, ours, want)
+
+
+def step_of_torch(x: Array, mean: Array, var: Array) -> tuple[Any, ...]:
+    layer = torch.nn.BatchNorm1d(4, dtype=torch.float64)
+    layer.running_mean[:], layer.running_var[:] = t(mean), t(var)
+    return layer(t(x)).detach().numpy(), layer.running_mean.numpy(), layer.running_var.numpy()
+
+
+def step_of_keras(x: Array, mean: Array, var: Array) -> tuple[Any, ...]:
+    os.environ.setdefault("KERAS_BACKEND", "torch")
+    keras = pytest.importorskip("keras", reason="needs the extra [peers]")
+    layer = keras.layers.BatchNormalization(dtype="float64")
+    layer.build(x.shape)
+    layer.moving_mean.assign(mean)
+    layer.moving_variance.assign(var)
+    y = layer(x, training=True)
+    return tuple(keras.ops.convert_to_numpy(a) for a in (y, layer.moving_mean, layer.moving_variance))
+
+
+def step_of_flax(x: Array, mean: Array, var: Array) -> tuple[Any, ...]:
+    flax = pytest.importorskip("flax.linen", reason="needs the extra [peers]")
+    state = {
+        "params": {"scale": np.ones(4, "f"), "bias": np.zeros(4, "f")},
+        "batch_stats": {"mean": mean.astype("f"), "var": var.astype("f")},
+    }
+    y, moved = flax.BatchNorm(use_running_average=False).apply(state, x.astype("f"), mutable=["batch_stats"])
+    return y, moved["batch_stats"]["mean"], moved["batch_stats"]["var"]
+
+
+def step_of_onnx(x: Array, mean: Array, var: Array) -> tuple[Any, ...]:
+    onnx = pytest.importorskip("onnx", reason="needs the extra [peers]")
+    from onnx.reference import ReferenceEvaluator
+
+    names = ["x", "scale", "bias", "mean", "var"]
+    node = onnx.helper.make_node("BatchNormalization", names, ["y", "new_mean", "new_var"], training_mode=1)
+    value = onnx.helper.make_tensor_value_info
+    graph = onnx.helper.make_graph(
+        [node],
+        "step",
+        [value(name, onnx.TensorProto.DOUBLE, None) for name in names],
+        [value(name, onnx.TensorProto.DOUBLE, None) for name in ("y", "new_mean", "new_var")],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 15)])
+    given = dict(zip(names, (x, np.ones(4), np.zeros(4), mean, var), strict=True))
+    return tuple(ReferenceEvaluator(model).run(None, given))
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning")
+@pytest.mark.parametrize(
+    ("name", "step", "bound"),
+    [
+        ("torch", step_of_torch, 1e-12),
+        ("keras", step_of_keras, 2e-6),  # epsilon and momentum in float32, as in ONNX's reference
+        ("flax", step_of_flax, 1e-5),
+        ("onnx", step_of_onnx, 2e-6),
+    ],
+    ids=["torch", "keras", "flax", "onnx"],
+)
+def test_conventions(name: Any, step: Any, bound: float) -> None:
+    """One step of a framework's own defaults; chainer and mxnet are no longer kept up, and have none to compare."""
+    x = np.random.default_rng(0).normal(0, 0.03, (6, 4))  # so that eps tells
+    mean, var = given_statistics(4)
+    layer = bn.BatchNorm(4, dtype=np.float64, **bn.convention(name))
+    layer.load_state_dict({"running_mean": mean, "running_var": var}, strict=False)
+    want = step(x, mean, var)
+    for what, ours, theirs in zip(
+        ("y", "running_mean", "running_var"), (layer(x), layer.running_mean, layer.running_var), want, strict=True
+    ):
+        np.testing.assert_allclose(np.asarray(ours), theirs, rtol=bound, atol=bound, err_msg=f"{name}: {what}")

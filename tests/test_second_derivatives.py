@@ -101,6 +101,13 @@ def test_what_is_not_differentiated_twice() -> None:
             bn.batch_norm_double_backward(x, None, None, x, x, saved)
 
 
+def test_in_place_leaves_no_x() -> None:
+    x = np.random.default_rng(0).normal(size=(6, 3))
+    _, saved = bn.batch_norm_train(x, out=x)
+    with pytest.raises(ValueError, match=r"^x: "):
+        bn.batch_norm_double_backward(x.copy(), None, None, x.copy(), x, saved)
+
+
 def test_bad_input() -> None:
     x = np.random.default_rng(0).normal(size=(6, 3))
     _, saved = bn.batch_norm_train(x)

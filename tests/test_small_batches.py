@@ -178,6 +178,23 @@ def test_renormalization_of_nothing_that_varies(isa: str) -> None:
     assert saved.renorm.tolist() == [[1.0, 1.0], [0.0, 5.0]]
 
 
+def test_renormalization_of_nothing(isa: str) -> None:
+    """A part without values adds nothing to the gradients of the parameters."""
+    x = np.random.default_rng(0).normal(size=(6, 2, 5))
+    layer, few = (bn.BatchNorm(2, renorm=(3.0, 5.0), groups=groups, dtype=np.float64) for groups in (2, 1))
+    layer(x, mask=np.arange(6)[:, None] < 3)
+    few(x[:3])
+    dx = layer.backward(x)
+    np.testing.assert_allclose(dx[:3], few.backward(x[:3]), atol=1e-14)
+    assert not dx[3:].any()
+    assert layer.weight_grad is not None
+    np.testing.assert_allclose(layer.weight_grad, few.weight_grad, rtol=1e-13)
+    few(x[:0])
+    few.backward(x[:0])
+    assert few.weight_grad is not None
+    assert not few.weight_grad.any()
+
+
 def test_layer_with_groups_and_renormalization() -> None:
     rng = np.random.default_rng(0)
     x, dy = rng.normal(2, 3, (2, 10, 3, 4))
@@ -284,6 +301,20 @@ def test_collecting_refuses() -> None:
     assert not np.asarray(layer.running_mean).any()
 
 
+@pytest.mark.parametrize("wrong", [{"momentum": 5.0}, {"running_mean": np.zeros(3, np.float16)}], ids=str)
+def test_all_or_none_is_committed(wrong: dict[str, Any]) -> None:
+    first, second = bn.BatchNorm(3), bn.BatchNorm(3)
+    before = {name: a.copy() for name, a in first.state_dict().items()}
+    x = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
+    with pytest.raises((TypeError, ValueError)), bn.accumulate_statistics(first, second):  # noqa: PT012
+        first(x)
+        second(x)
+        for name, value in wrong.items():
+            setattr(second, name, value)
+    for name, a in first.state_dict().items():
+        assert_same_bits(name, a, before[name])
+
+
 @pytest.mark.parametrize("mean", [0.0, 1e3], ids=str)
 def test_population_statistics(isa: str, mean: float) -> None:
     batches = [*batches_of(mean), np.zeros((0, 3, 5))]
@@ -313,6 +344,8 @@ def test_population_statistics_refuse() -> None:
         bn.population_statistics(layer, [np.ones((2, 4))])
     with pytest.raises(ValueError, match=r"^batches: expected more than one value per channel in each"):
         bn.population_statistics(layer, [np.ones((1, 3))], method="paper")
+    with pytest.raises(TypeError, match=r"^batches: expected an iterable of arrays, got int$"):
+        bn.population_statistics(layer, 5)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"^batches: expected 3 channels, as before, got 4$"):
         bn.population_statistics(lambda b: b, [np.ones((2, 3)), np.ones((2, 4))])
 

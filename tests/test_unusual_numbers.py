@@ -67,6 +67,29 @@ def test_what_is_finite(isa: str, shape: tuple[int, ...], layout: str, on_nonfin
         np.testing.assert_allclose(a, b, rtol=1e-15)
 
 
+@pytest.mark.parametrize(
+    ("x", "groups", "dtype"),
+    [
+        ([[1e200], [1e200], [-1e200], [-1e200]], 2, np.float64),  # each part's variance is 0, that of all overflows
+        ([[3e25], [-3e25]], 1, np.float32),  # a variance of float64, but not of float32
+    ],
+    ids=["merged", "rounded"],
+)
+def test_what_running_statistics_cannot_hold(x: Any, groups: int, dtype: Any) -> None:
+    x = np.array(x)
+    mean, var = np.zeros(1, dtype), np.ones(1, dtype)
+    options: dict[str, Any] = {"running_mean": mean, "running_var": var, "groups": groups}
+    before = x.copy()
+    with pytest.raises(ValueError, match=r"^x: expected finite values, got a mean or a variance .* in channel 0$"):
+        bn.batch_norm_train(x, on_nonfinite="raise", out=x, **options)
+    assert_same_bits("x", x, before)
+    bn.batch_norm_train(x, on_nonfinite="skip_update", **options)
+    assert (mean[0], var[0]) == (0, 1)
+    layer = bn.BatchNorm(1, on_nonfinite="skip_update", groups=groups, dtype=dtype)
+    layer(x)
+    assert (layer.running_mean, layer.running_var, layer.num_batches_tracked) == (0, 1, 0)
+
+
 @pytest.mark.parametrize("on_nonfinite", ["propagate", "raise", "skip_update"])
 def test_the_layer(on_nonfinite: Any) -> None:
     layer = bn.BatchNorm(2, on_nonfinite=on_nonfinite)

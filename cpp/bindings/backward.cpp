@@ -50,7 +50,8 @@ class EpilogueArgument {
         signs_(signs.is_none() ? SignArray() : SignArray(py::cast<py::tuple>(signs), arrays.like)) {
     gradient_.slope = activation_.slope();
     gradient_.affine = {weight.vector(), bias.vector()};
-    gradient_.y = arrays.y.view() ? arrays.y.view() : signs_.view();
+    // Signs don't tell the value before the activation, which dslope needs: x does.
+    gradient_.y = arrays.y.view() || activation_.slopes() ? arrays.y.view() : signs_.view();
     gradient_.residual = residual_.view();
     if (activation_.slopes()) {
       dslope_.emplace(activation_.slopes().dtype(), arrays.channels);
@@ -227,11 +228,11 @@ py::tuple Train(py::handle dy, py::handle x, const py::array& mean, const py::ar
   const EpilogueArgument epilogue(arrays, activation_object, weight, bias, py::none(), signs);
   const bool residual = Flag(had_residual, "saved");
   if (residual && arrays.x_is_gone) FailType("x", "an array, because a residual was added to its transform", "None");
-  if (residual && epilogue.activation().given() && !epilogue.TellsSide()) {
-    FailType("y", "the forward's y (or keep_sign=True there), because the activation saw a residual too", "None");
-  }
   if (residual && epilogue.activation().slopes() && !arrays.y.view()) {
     FailType("y", "the forward's y, because dslope needs the residual", "None");
+  }
+  if (residual && epilogue.activation().given() && !epilogue.TellsSide()) {
+    FailType("y", "the forward's y (or keep_sign=True there), because the activation saw a residual too", "None");
   }
   if (arrays.x_is_gone) {
     for (const SavedPart& part : parts) {

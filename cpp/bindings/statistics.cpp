@@ -34,6 +34,22 @@ py::tuple Statistics(py::handle x_object, py::handle axis_object, py::handle num
   return py::make_tuple(count, weights.view() ? py::object(py::float_(sum_weights)) : py::none(), mean, m2);
 }
 
+py::tuple Extremes(py::handle x_object, py::handle axis_object, py::handle mask_object, py::handle num_threads) {
+  const py::array x = DataArray(x_object, "x", Accepted::kFloatsAndIntegers);
+  const std::size_t axis = ChannelAxis(axis_object, x);
+  const SharedArgument mask(mask_object, "mask", SharedArgument::Kind::kMask, x, axis);
+  const Workers workers = WorkersOf(num_threads, py::bool_(false));
+  const auto channels = static_cast<py::ssize_t>(ChannelsOf(x, axis));
+  Doubles low(channels), high(channels);
+  double *low_data = low.mutable_data(), *high_data = high.mutable_data();
+  const ArrayView view = ViewOf(x);
+  {
+    const py::gil_scoped_release release;
+    ChannelExtremes(view, axis, mask.view(), workers, low_data, high_data);
+  }
+  return py::make_tuple(low, high);
+}
+
 // The arrays of ChannelStats, which made and checked them: contiguous, of one length. Refused where they aren't.
 void RequireState(const Counts& count, const std::optional<Doubles>& weights, const Doubles& mean, const Doubles& m2) {
   const bool weights_fit = !weights || (weights->ndim() == 1 && weights->size() == count.size());
@@ -76,6 +92,7 @@ void UpdateRunning(py::handle mean_object, py::handle var_object, const Doubles&
 
 void RegisterStatistics(py::module_& m) {
   m.def("channel_stats", &Statistics);
+  m.def("channel_extremes", &Extremes);
   m.def("merge_stats", &Merge, py::arg("count").noconvert(), py::arg("weights").noconvert(),
         py::arg("mean").noconvert(), py::arg("m2").noconvert(), py::arg("other_count").noconvert(),
         py::arg("other_weights").noconvert(), py::arg("other_mean").noconvert(), py::arg("other_m2").noconvert(),

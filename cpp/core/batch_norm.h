@@ -54,6 +54,11 @@ struct Epilogue {
 void ChannelStatistics(const ArrayView& x, std::size_t axis, const ArrayView* shared, Workers workers, double* mean,
                        double* m2);
 
+// The least and the greatest value of every channel that a mask, which may be null, lets count, but for NaN; infinity
+// and -infinity of one without values.
+void ChannelExtremes(const ArrayView& x, std::size_t axis, const ArrayView* mask, Workers workers, double* low,
+                     double* high);
+
 // How a training batch is normalized.
 struct Training {
   AffineTransform affine;

@@ -38,7 +38,7 @@ void MapAffine(const ArrayView& in, const ArrayView& out, std::size_t axis, cons
   const Layout layout = LayoutOf(in, axis, Purpose::kMap);
   if (layout.Values() == 0) return;
   const KernelTable& table = ActiveKernels();
-  VisitElement(KernelDType({&in, &out, epilogue.residual}), [&](auto zero) {
+  VisitElement(KernelDType({&in, &out, epilogue.residual}, mask), [&](auto zero) {
     using E = decltype(zero);
     const Operand<E> source(in, layout, table), target(out, layout, table);
     const EpilogueOperands<E> after(epilogue, layout, table);
@@ -68,8 +68,10 @@ void TrainPart(const ArrayView& x, const ArrayView& y, std::size_t axis, const T
                Workers workers, const BatchStatistics& batch) {
   const Layout layout = LayoutOf(x, axis, Purpose::kSums);
   if (batch.count == 0) {
-    for (double* field : {batch.mean, batch.rstd, batch.var, batch.r, batch.d}) {
-      if (field) std::fill_n(field, layout.channels, kNaN);
+    for (double* field : {batch.mean, batch.rstd, batch.var}) std::fill_n(field, layout.channels, kNaN);
+    if (batch.r) {
+      std::fill_n(batch.r, layout.channels, 1.0);
+      std::fill_n(batch.d, layout.channels, 0.0);
     }
     if (steps == Steps::kStatistics) return;
     steps = Steps::kMap;  // y is 0 where all is masked
@@ -114,17 +116,6 @@ void TrainPart(const ArrayView& x, const ArrayView& y, std::size_t axis, const T
   });
 }
 
-// The first channel of which a statistic isn't finite, or their number.
-std::size_t FirstNonfinite(std::size_t channels, const std::vector<BatchStatistics>& parts) {
-  std::size_t first = channels;
-  for (const BatchStatistics& part : parts) {
-    for (std::size_t c = 0; c < first && part.count > 0; ++c) {
-      if (!std::isfinite(part.mean[c]) || !std::isfinite(part.var[c])) first = c;
-    }
-  }
-  return first;
-}
-
 // Mean and m2 of a channel over all parts.
 struct MergedChannel {
   std::int64_t count = 0;
@@ -136,7 +127,25 @@ struct MergedChannel {
       MergeStats(1, &count, nullptr, &mean, &m2, &part.count, nullptr, &part.mean[c], &part_m2);
     }
   }
+
+  double Var() const { return count > 0 ? m2 / static_cast<double>(count) : kNaN; }
 };
+
+// The first channel of which a statistic isn't finite, in the types of the running ones, if there are some; or their
+// number.
+std::size_t FirstNonfinite(std::size_t channels, const std::vector<BatchStatistics>& parts,
+                           const RunningStats* running) {
+  for (std::size_t c = 0; c < channels; ++c) {
+    for (const BatchStatistics& part : parts) {
+      if (part.count > 0 && !(std::isfinite(part.mean[c]) && std::isfinite(part.var[c]))) return c;
+    }
+    const MergedChannel all(c, parts);
+    const bool finite = running ? running->mean.IsFinite(all.mean) && running->var.IsFinite(all.Var())
+                                : std::isfinite(all.mean) && std::isfinite(all.Var());
+    if (all.count > 0 && !finite) return c;
+  }
+  return channels;
+}
 
 }  // namespace
 
@@ -189,7 +198,7 @@ void TrainForward(const ArrayView& x, const ArrayView& y, std::size_t axis, cons
     }
   };
   run(raises ? Steps::kStatistics : Steps::kBoth);
-  const std::size_t nonfinite = guarded ? FirstNonfinite(channels, parts) : channels;
+  const std::size_t nonfinite = guarded ? FirstNonfinite(channels, parts, training.running) : channels;
   const bool finite = nonfinite == channels;
   if (raises) {
     if (!finite) {
@@ -204,7 +213,7 @@ void TrainForward(const ArrayView& x, const ArrayView& y, std::size_t axis, cons
     if (updates) training.running->Update(c, static_cast<double>(all.count), all.mean, all.m2);
     if (!whole) continue;
     whole->mean[c] = all.mean;
-    whole->var[c] = all.count > 0 ? all.m2 / static_cast<double>(all.count) : kNaN;
+    whole->var[c] = all.Var();
     whole->rstd[c] = all.count > 0 ? ReciprocalStd(whole->var[c], training.eps) : kNaN;
   }
 }

@@ -1,6 +1,7 @@
 // The element types of arrays, and of per-channel vectors.
 #pragma once
 
+#include <cmath>
 #include <cstddef>
 #include <cstring>
 #include <initializer_list>
@@ -102,6 +103,11 @@ struct ChannelVector {
     });
   }
   double GetOr(std::size_t channel, double otherwise) const { return data ? Get(channel) : otherwise; }
+
+  // Whether v, as it would be written, is neither NaN nor infinite.
+  bool IsFinite(double v) const {
+    return VisitLane(dtype, [&](auto value) { return std::isfinite(static_cast<decltype(value)>(v)); });
+  }
 
   void Set(std::size_t channel, double v) const {
     VisitLane(dtype, [&](auto value) {

@@ -141,6 +141,8 @@ struct WalkKernels {
   using T = Lane<E>;
   // sum = sum of (x - pivot), sum2 = sum of (x - pivot)^2
   void (*moments[kPrecisions])(Tile<const E> x, Tile<const E> mask, const T* pivot, double* sum, double* sum2);
+  // low = the least, high = the greatest of what they hold and of x, but for NaN
+  void (*extremes)(Tile<const E> x, Tile<const E> mask, T* low, T* high);
   // sum = sum of w * (x - pivot), sum2 = sum of w * (x - pivot)^2; an x of weight 0 may be anything. For float64 alone.
   void (*weighted_moments)(Tile<const E> x, Tile<const E> w, const T* pivot, double* sum, double* sum2);
   // sum_g = sum of g, sum_g_xhat = sum of g * (x - center) * rstd

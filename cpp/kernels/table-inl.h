@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels/affine-inl.h"
+#include "kernels/extremes-inl.h"
 #include "kernels/gather-inl.h"
 #include "kernels/gradient-inl.h"
 #include "kernels/moments-inl.h"
@@ -17,6 +18,7 @@ constexpr WalkKernels<E> WalkTable() {
   WalkKernels<E> k = {};
   k.moments[0] = &Moments<W, E, T>;
   k.moments[1] = &Moments<W, E, double>;
+  k.extremes = &Extremes<W, E>;
   k.gradient_sums[0][0] = &GradientSums<W, Gate::kOpen, E, T>;
   k.gradient_sums[0][1] = &GradientSums<W, Gate::kOpen, E, double>;
   k.affine[0][0] = &Affine<W, Fusion::kNone, kPlain, E>;

@@ -79,6 +79,10 @@ template <class T>
 Scalar<T> IfZero(Scalar<T> test, Scalar<T> then, Scalar<T> otherwise) {
   return test.value == 0 ? then : otherwise;
 }
+template <class T>
+Scalar<T> IfLess(Scalar<T> a, Scalar<T> b, Scalar<T> then, Scalar<T> otherwise) {
+  return a.value < b.value ? then : otherwise;
+}
 inline void StreamFence() {}
 template <class T>
 Vec<T> MulAdd(Vec<T> a, Vec<T> b, Vec<T> c) {

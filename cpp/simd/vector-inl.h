@@ -63,6 +63,12 @@ BATCHNORM_INLINE V IfZero(V test, V then, V otherwise) {
   return test == V{} ? then : otherwise;
 }
 
+// `then` in lanes where a < b, else, also where either is NaN, `otherwise`.
+template <class V>
+BATCHNORM_INLINE V IfLess(V a, V b, V then, V otherwise) {
+  return a < b ? then : otherwise;
+}
+
 // Asks for the cache line of an address, which need not be one that can be read, into L2.
 BATCHNORM_INLINE void Prefetch(std::uintptr_t address) {
   __builtin_prefetch(reinterpret_cast<const void*>(address), /*write=*/0, /*locality=*/2);

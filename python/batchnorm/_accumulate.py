@@ -114,7 +114,9 @@ class accumulate_statistics:
             assert mean is not None and var is not None and counter is not None
             require_writeable("running_mean", mean)
             require_writeable("running_var", var)
-            moves.append((layer, mean, var, counter, stats, layer._next_batch(counter, counts=True)))
-        for layer, mean, var, counter, stats, (batches, momentum, momentum_of) in moves:
-            update_running_stats(mean, var, stats, momentum=momentum, momentum_of=momentum_of, unbiased=layer.unbiased)
-            counter[()] = batches
+            batches, momentum, momentum_of = layer._next_batch(counter, counts=True)
+            moved = mean.copy(), var.copy()  # an error comes before any layer has moved
+            update_running_stats(*moved, stats, momentum=momentum, momentum_of=momentum_of, unbiased=layer.unbiased)
+            moves.append((mean, moved[0], var, moved[1], counter, batches))
+        for mean, new_mean, var, new_var, counter, batches in moves:
+            mean[...], var[...], counter[()] = new_mean, new_var, batches

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import functools
-import os
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from . import _core
 from ._gather import gather
-from ._moments import Moments, frozen, merged, require_channels, subtracted, with_extremes
-from ._stats_file import read_stats, read_stats_text, write_stats
-from ._stats_json import to_json
-from ._stats_values import StatsValues
+from ._moments import Moments, merged, require_channels, subtracted, with_extremes
+from ._stats_kept import KeptStats
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from ._core import Float64Array, Int64Array
-    from ._stats_document import Held
 
-
-class ChannelStats(StatsValues):
+class ChannelStats(KeptStats):
     """Count, mean and sum of squared deviations per channel, that can be updated and merged in any order.
 
     A new one is empty and takes its number of channels C from the first update or merge. `channel_stats` makes one
@@ -63,6 +56,10 @@ class ChannelStats(StatsValues):
     processes or threads, and merged later. Each thread needs its own: of two updates of one object that meet, one may
     be lost. The arrays are read-only and keep their values when the statistics change.
 
+    Of integers, without weights, the exact sums are kept along, so `mean` and `m2` are the exact ones rounded once, the
+    same in whatever order and parts they come. That ends with the first values that are no integers, and where `m2` or
+    a sum passes 2**61.
+
     References
     ----------
     T. F. Chan, G. H. Golub, R. J. LeVeque, Updating formulae and a pairwise algorithm for computing sample variances,
@@ -83,34 +80,7 @@ class ChannelStats(StatsValues):
     __slots__ = ()
 
     def __init__(self, *, extremes: bool = False) -> None:
-        self._extremes = _core.check_flag(extremes, "extremes")
-        self._moments = None
-
-    @classmethod
-    def _of(
-        cls,
-        count: Int64Array,
-        mean: Float64Array,
-        m2: Float64Array,
-        weights: Float64Array | None = None,
-        minimum: Float64Array | None = None,
-        maximum: Float64Array | None = None,
-    ) -> ChannelStats:
-        """Make one that owns these arrays: unchecked, not copied."""
-        return cls._holding(frozen(count, mean, m2, weights, minimum, maximum))
-
-    @classmethod
-    def _holding(cls, held: Held) -> ChannelStats:
-        if isinstance(held, bool):
-            return cls(extremes=held)
-        self = cls(extremes=held.minimum is not None)
-        self._moments = held
-        return self
-
-    @property
-    def _held(self) -> Held:
-        own = self._moments
-        return self._extremes if own is None else own
+        super().__init__(extremes=_core.check_flag(extremes, "extremes"))
 
     def update(
         self,
@@ -254,8 +224,9 @@ class ChannelStats(StatsValues):
         The condition: **all values of `other` are among those of these statistics**. Only what contradicts it by its
         numbers is found. The differences cancel: `m2` keeps the absolute error of the whole, so its relative error
         grows by ``m2 / m2_a``, and that of the mean by ``count / count_a``. A small rest of a wide whole thus has few
-        right digits, where gathering it anew has all. An `m2` that rounding would leave negative is 0. A channel
-        whose mean or `m2` is not finite stays so: what a NaN replaced is not known.
+        right digits, where gathering it anew has all. An `m2` that rounding would leave negative is 0. What rounding
+        explains is reckoned from the numbers that are there: after a difference that cancelled much, a later one may
+        be refused. A channel whose mean or `m2` is not finite stays so: what a NaN replaced is not known.
 
         Examples
         --------
@@ -268,7 +239,9 @@ class ChannelStats(StatsValues):
         """
         part = _moments_of(other)
         if self._extremes:
-            raise ValueError("other: expected statistics without extremes to subtract from, which can't be subtracted")
+            raise ValueError(
+                "other: expected a whole without extremes, got one with extremes, which can't be subtracted"
+            )
         if part is not None:
             whole = self._arrays_for(len(part.count))
             require_channels("other", whole, part)
@@ -279,150 +252,15 @@ class ChannelStats(StatsValues):
     def __add__(self, other: ChannelStats) -> ChannelStats:
         if not isinstance(other, ChannelStats):
             return NotImplemented
-        with_values = [stats for stats in (self, other) if stats.count.any()]
-        extremes = all(stats._extremes for stats in with_values or (self, other))
+        extremes = self._extremes
+        if other._extremes != extremes:
+            extremes = all(stats._extremes for stats in (self, other) if stats.count.any())
         return ChannelStats(extremes=extremes).merge(self).merge(other)
 
     def __sub__(self, other: ChannelStats) -> ChannelStats:
         if not isinstance(other, ChannelStats):
             return NotImplemented
         return self.__copy__().subtract(other)
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the statistics to a file.
-
-        Parameters
-        ----------
-        path : str or path-like
-            File to write, as JSON if it is named ``*.json``, else as ``.npz``; nothing is appended to the name. A file
-            that is there is replaced, at once and whole.
-
-        Raises
-        ------
-        OSError
-            The file cannot be written. One that was there is as it was.
-
-        Notes
-        -----
-        The file is a NumPy ``.npz`` with ``format``, ``version``, ``channels`` (-1 while that is unknown), ``count``,
-        ``mean`` and ``m2``; where values have weights, with ``sum_weights``; where extremes are kept, with ``min`` and
-        ``max``. JSON has the same fields, see `to_json`. The numbers are kept exactly. What has no extremes is read by
-        versions of this library that know none.
-
-        Examples
-        --------
-        >>> import os, tempfile
-        >>> import numpy as np
-        >>> import batchnorm as bn
-        >>> stats = bn.channel_stats(np.array([[1.0], [3.0]]))
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     stats.save(os.path.join(folder, "stats.npz"))
-        ...     bn.ChannelStats.load(os.path.join(folder, "stats.npz")) == stats
-        True
-        """
-        write_stats(path, self._held)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> ChannelStats:
-        """Read statistics that `save` wrote.
-
-        Parameters
-        ----------
-        path : str or path-like
-            File to read. Its content tells whether it is JSON or ``.npz``, not its name.
-
-        Returns
-        -------
-        ChannelStats
-
-        Raises
-        ------
-        OSError
-            The file cannot be opened.
-        ValueError
-            The file is damaged, was not written by `save`, or by a newer version of it.
-
-        Notes
-        -----
-        Nothing in the file is run: pickled objects are refused.
-
-        Examples
-        --------
-        >>> import os, tempfile
-        >>> import batchnorm as bn
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     bn.ChannelStats().save(os.path.join(folder, "stats.npz"))
-        ...     bn.ChannelStats.load(os.path.join(folder, "stats.npz"))
-        ChannelStats()
-        """
-        return cls._holding(read_stats(path))
-
-    def to_json(self) -> str:
-        """Return the statistics as JSON.
-
-        Returns
-        -------
-        str
-            One JSON object with the fields of `save`: ``format`` "batchnorm.ChannelStats", ``version``, ``channels``,
-            and lists of numbers.
-
-        Notes
-        -----
-        The numbers are kept exactly. JSON has no NaN and no infinity: they are the strings "NaN", "Infinity" and
-        "-Infinity", so that any parser reads the text.
-
-        Examples
-        --------
-        >>> import json
-        >>> import numpy as np
-        >>> import batchnorm as bn
-        >>> json.loads(bn.channel_stats(np.array([[0.1, np.nan], [0.1, 1.0]])).to_json())["mean"]
-        [0.1, 'NaN']
-        """
-        return to_json(self._held)
-
-    @classmethod
-    def from_json(cls, text: str) -> ChannelStats:
-        """Return the statistics that `to_json` wrote.
-
-        Parameters
-        ----------
-        text : str
-            JSON.
-
-        Returns
-        -------
-        ChannelStats
-
-        Raises
-        ------
-        TypeError
-            `text` is not a str.
-        ValueError
-            The text is damaged, was not written by `to_json`, or by a newer version of it.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> import batchnorm as bn
-        >>> stats = bn.channel_stats(np.array([[1.0], [3.0]]))
-        >>> bn.ChannelStats.from_json(stats.to_json()) == stats
-        True
-        """
-        return cls._holding(read_stats_text(text))
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        own = self._moments
-        if own is None:
-            return functools.partial(ChannelStats, extremes=True) if self._extremes else ChannelStats, ()
-        # What has no extremes is read by versions that know none.
-        return ChannelStats._of, own.arrays if self._extremes else own.arrays[:4]
-
-    def __copy__(self) -> ChannelStats:
-        return ChannelStats._holding(self._held)
-
-    def __deepcopy__(self, memo: object) -> ChannelStats:
-        return self.__copy__()
 
 
 def _moments_of(other: object) -> Moments | None:

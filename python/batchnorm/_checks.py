@@ -74,5 +74,5 @@ def require_writeable(name: str, array: np.ndarray[Any, Any]) -> None:
 
 def read_only(array: _Array) -> _Array:
     """Return the very array, which nobody can write to any more."""
-    array.flags.writeable = False
+    array.setflags(write=False)
     return array

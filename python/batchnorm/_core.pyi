@@ -175,7 +175,7 @@ def channel_stats(
 def channel_extremes(
     x: object, axis: object, mask: object, num_threads: object, /
 ) -> tuple[Float64Array, Float64Array]:
-    """(min, max) in float64; NaNs are ignored, +inf and -inf where there are no values."""
+    """(least, greatest) value but for NaN; infinity and -infinity where nothing counts."""
 
 def merge_stats(
     count: Int64Array,

@@ -9,10 +9,11 @@ import numpy as np
 
 from . import _core
 from ._checks import as_array, read_only
-from ._extremes import channel_extremes
+from ._integer_sums import most_values
 from ._masks import as_weights, mask_of
-from ._moments import Moments, frozen
-from ._nan_policy import NAN_POLICIES, Source, channels_with_nan, without_nan
+from ._moments import Moments, frozen, merged, no_values
+from ._nan_policy import NAN_POLICIES, channels_with_nan, without_nan
+from ._source import Source
 from ._threads import context_num_threads
 
 if TYPE_CHECKING:
@@ -36,13 +37,15 @@ def gather(
         mask = mask_of(x, axis, mask, lengths)
     if weights is not None:
         weights = as_weights(weights, mask)
+    if x is None:
+        raise TypeError("x: expected an array, got None")
     if axis is None:
         x, axis = _one_channel(x), 0
-    elif (extremes or nan_policy != "propagate") and not isinstance(x, np.ndarray):
+    elif not isinstance(x, np.ndarray):  # once, whatever it takes
         x = as_array("x", x)
     threads = context_num_threads() if num_threads is None else num_threads
     source = Source(x, axis, mask, weights, threads, flush_subnormals)  # type: ignore[arg-type]  # the core checks them
-    moments = source.moments()
+    moments = _in_parts(source) if _has_large_sums(source) else source.moments()
     if not extremes and nan_policy == "propagate":
         return moments
     return _looked_at(source, moments, nan_policy, extremes)
@@ -50,13 +53,38 @@ def gather(
 
 def _one_channel(x: ArrayLike) -> np.ndarray[Any, Any]:
     """Return a view of x as one channel along axis 0, so that masks of x's shape are without its channel axis."""
-    array = x if isinstance(x, np.ndarray) else as_array("x", x)
+    array = as_array("x", x)
     return array[None] if array.ndim else array[None, None]
+
+
+def _has_large_sums(source: Source) -> bool:
+    """Whether these are so many integers that only parts of them have sums that are found again."""
+    x, axis, mask = source.x, source.axis, source.mask
+    if x.dtype.kind not in "iu" or source.weights is not None or x.size <= (most := most_values(x.dtype)):
+        return False
+    axis = _core.check_axis_int(axis)
+    if x.ndim < 2 or not -x.ndim <= axis < x.ndim or x.size // x.shape[axis] <= most:
+        return False
+    if mask is None:
+        return True
+    mask, shape = np.asarray(mask), tuple(np.delete(x.shape, axis).tolist())
+    try:  # the core says what is wrong with a mask
+        return mask.dtype == np.bool_ and np.broadcast_shapes(mask.shape, shape) == shape
+    except ValueError:
+        return False
+
+
+def _in_parts(source: Source) -> Moments:
+    moments = no_values(source.x.shape[source.axis])
+    for window in source.windows(most_values(source.x.dtype)):
+        moments = merged(moments, window.moments())
+    return moments
 
 
 def _looked_at(source: Source, moments: Moments, nan_policy: str, extremes: bool) -> Moments:
     """Return the moments by a policy other than "propagate", or with extremes. The arguments are checked."""
     source = source._replace(
+        x=np.asarray(source.x),
         mask=None if source.mask is None else np.asarray(source.mask),
         weights=None if source.weights is None else np.asarray(source.weights),
     )
@@ -69,7 +97,7 @@ def _looked_at(source: Source, moments: Moments, nan_policy: str, extremes: bool
         moments = _omit(source, moments, with_nan)
     if extremes:
         counts = source.mask if source.weights is None else source.weights > 0
-        minimum, maximum = channel_extremes(source.x, source.axis, counts, source.num_threads)
+        minimum, maximum = _core.channel_extremes(source.x, source.axis, counts, source.num_threads)
         for array in (minimum, maximum):
             array[moments.measure == 0] = np.nan
             if nan_policy == "propagate":
@@ -89,4 +117,4 @@ def _omit(source: Source, moments: Moments, channels: list[int]) -> Moments:
         count[channel], mean[channel], m2[channel] = rest.count[0], rest.mean[0], rest.m2[0]
         if weights is not None:
             weights[channel] = rest.measure[0]
-    return frozen(count, mean, m2, weights)
+    return frozen(Moments(count, mean, m2, weights))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike, NDArray
     from typing_extensions import Self
 
-    from ._core import Activation, BoolArray, FloatArray, Int64Array
+    from ._core import Activation, BoolArray, Float64Array, FloatArray, Int64Array
 
 
 class _Frozen(NamedTuple):
@@ -307,6 +307,15 @@ class BatchNorm:
         threads = context_num_threads() if self.num_threads is None else self.num_threads
         if lengths is not None:
             mask = mask_of(x, axis, mask, lengths)
+        try:
+            mean_data, var_data = mean.tobytes(), var.tobytes()
+            weight_data = b"" if weight is None else weight.tobytes()
+            bias_data = b"" if self.bias is None else self.bias.tobytes()
+        except AttributeError:  # an attribute that was set to a list, say
+            for name in ("running_mean", "running_var", "weight", "bias"):
+                if getattr(self, name) is not None:
+                    setattr(self, name, as_array(name, getattr(self, name)))
+            return self.forward(x, out=out, residual=residual, mask=mask, lengths=lengths)
         try:  # not by way of batch_norm_inference, whose share of a small call is 5 %
             y, in_place = _core.batch_norm_inference(
                 *(x, mean, var, weight, self.bias, eps, axis, out, threads, self.activation, residual, mask),
@@ -315,16 +324,14 @@ class BatchNorm:
         except ValueError:
             self._check_channels(x)
             raise
-        weight_data = b"" if weight is None else weight.tobytes()
-        bias, bias_data, activation = None, b"", self.activation
-        if activation is not None:  # the side of the kink depends on all of it
+        activation = self.activation
+        if activation is not None:
             activation = _core.check_activation(activation, self.num_features)
-            bias = self.bias
-            bias_data = b"" if bias is None else bias.tobytes()
+        bias = None if activation is None else self.bias  # the side of the kink depends on it
         self._pending = (
             x,
             (
-                *(mean, mean.tobytes(), var, var.tobytes(), weight, weight_data, eps, axis, in_place),
+                *(mean, mean_data, var, var_data, weight, weight_data, eps, axis, in_place),
                 *(bias, bias_data, activation, residual, None if mask is None else np.array(mask)),
             ),
             None,
@@ -381,7 +388,7 @@ class BatchNorm:
             raise
         counts = bool(saved._fields[1])  # an empty batch counts nothing
         if counts and self.on_nonfinite == "skip_update":
-            counts = bool(np.isfinite(saved.mean).all() and np.isfinite(saved.var).all())
+            counts = _finite(saved.mean, self.running_mean) and _finite(saved.var, self.running_var)
         if counts and counter is not None:
             counter[()] = batches
         if counts and collected is not None:
@@ -685,6 +692,12 @@ _DEFAULTS = {
     "on_nonfinite": "propagate",
     "flush_subnormals": False,
 }
+
+
+def _finite(statistic: Float64Array, running: FloatArray | None) -> bool:
+    """Whether a running statistic can take these values in."""
+    with np.errstate(over="ignore"):
+        return bool(np.isfinite(statistic if running is None else statistic.astype(running.dtype)).all())
 
 
 def _existing(arrays: dict[str, Any]) -> dict[str, Any]:

@@ -21,14 +21,14 @@ def mask_of(x: ArrayLike, axis: int | None, mask: ArrayLike | None, lengths: Arr
         raise ValueError("lengths: expected a mask or lengths, got both")
     if axis is None:
         raise ValueError("lengths: expected a channel axis, got axis None (use a mask)")
-    shape, axis = np.shape(x), _core.check_axis_int(axis)
+    shape, axis = as_array("x", x).shape, _core.check_axis_int(axis)
     if len(shape) != 3 or axis % 3 not in (1, 2) or not -3 <= axis < 3:
         raise ValueError(
             f"lengths: expected x of shape (N, C, L) or (N, L, C), got shape {shape} with its channels along {axis}"
         )
     samples, longest = shape[0], shape[3 - axis % 3]
     array = as_array("lengths", lengths)
-    if array.dtype.kind not in "iu":
+    if array.dtype.kind not in "iu" and array.size:
         raise TypeError(f"lengths: expected an array of ints, got {array.dtype}")
     if array.shape != (samples,):
         raise ValueError(f"lengths: expected shape ({samples},), got {array.shape}")

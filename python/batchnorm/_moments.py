@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from . import _core
+from . import _core, _integer_sums
 from ._checks import read_only
 
 if TYPE_CHECKING:
     from ._core import BoolArray, Float64Array, Int64Array
 
 Arrays: TypeAlias = (
-    "tuple[Int64Array, Float64Array, Float64Array, Float64Array | None, Float64Array | None, Float64Array | None]"
+    "tuple[Int64Array, Float64Array, Float64Array, Float64Array | None, Float64Array | None, Float64Array | None, "
+    "Int64Array | None, Int64Array | None]"
 )
 
 # What rounding may leave where nothing should be: of the moments, and of a mean that many merges made. The laws of
@@ -25,7 +26,10 @@ _ROUNDING_OF_MEAN = 1e-12
 
 @dataclass(slots=True, eq=False)
 class Moments:
-    """Arrays of shape (C,), read-only. `minimum` and `maximum` are NaN where nothing was measured."""
+    """Arrays of shape (C,), read-only. `minimum` and `maximum` are NaN where nothing was measured.
+
+    `total` and `squares` are the exact sums of integers, see `_integer_sums`; None where some values were none.
+    """
 
     count: Int64Array
     mean: Float64Array
@@ -33,11 +37,31 @@ class Moments:
     weights: Float64Array | None = None  # what the weights of the values add up to, if they have some
     minimum: Float64Array | None = None
     maximum: Float64Array | None = None
+    total: Int64Array | None = None
+    squares: Int64Array | None = None
 
     @property
     def arrays(self) -> Arrays:
         """All of them, in the order of the fields."""
-        return self.count, self.mean, self.m2, self.weights, self.minimum, self.maximum
+        return (
+            self.count,
+            self.mean,
+            self.m2,
+            self.weights,
+            self.minimum,
+            self.maximum,
+            self.total,
+            self.squares,
+        )
+
+    @property
+    def sums(self) -> tuple[Int64Array, Int64Array] | None:
+        """The exact sums of integers, which are known of no values, too."""
+        if self.total is not None and self.squares is not None:
+            return self.total, self.squares
+        if self.weights is None and not self.count.any():
+            return np.zeros_like(self.count), np.zeros_like(self.count)
+        return None
 
     @property
     def measure(self) -> Float64Array:
@@ -56,16 +80,8 @@ def span(count: Int64Array) -> str:
     return f"{low}" if low == high else f"{low}..{high}"
 
 
-def frozen(
-    count: Int64Array,
-    mean: Float64Array,
-    m2: Float64Array,
-    weights: Float64Array | None = None,
-    minimum: Float64Array | None = None,
-    maximum: Float64Array | None = None,
-) -> Moments:
-    """Return moments that own these arrays: unchecked, not copied."""
-    moments = Moments(count, mean, m2, weights, minimum, maximum)
+def frozen(moments: Moments) -> Moments:
+    """Return the very moments, whose arrays nobody can write to any more."""
     for array in moments.arrays:
         if array is not None:
             read_only(array)
@@ -75,7 +91,22 @@ def frozen(
 def no_values(channels: int, extremes: bool = False) -> Moments:
     """Return the moments of no values."""
     nan = np.full(channels, np.nan)
-    return frozen(full_count(0, channels), nan, np.zeros(channels), None, *((nan, nan) if extremes else (None, None)))
+    extreme = nan if extremes else None
+    return frozen(Moments(full_count(0, channels), nan, np.zeros(channels), None, extreme, extreme))
+
+
+def placed(some: Moments, first: int, channels: int) -> Moments:
+    """Return the moments of channels `first` and following as those of all channels; the others have no values."""
+
+    def wide(array: np.ndarray[Any, Any] | None, nothing: float) -> Any:
+        if array is None:
+            return None
+        whole = np.full(channels, nothing, array.dtype)
+        whole[first : first + len(array)] = array
+        return whole
+
+    nothing = 0, np.nan, 0, 0, np.nan, np.nan, 0, 0
+    return frozen(Moments(*map(wide, some.arrays, nothing)))
 
 
 def same(a: Moments, b: Moments) -> bool:
@@ -114,14 +145,20 @@ def merged(a: Moments, b: Moments) -> Moments:
     if a.weights is not None or b.weights is not None:
         weights, others_weights = a.measure.copy(), b.measure
     _core.merge_stats(count, weights, mean, m2, b.count, others_weights, b.mean, b.m2)
+    sums: tuple[Int64Array | None, Int64Array | None] = None, None
+    if a.total is not None or b.total is not None:
+        own, others = a.sums, b.sums
+        if own is not None and others is not None and _integer_sums.fit(count, mean, m2):
+            sums = own[0] + others[0], own[1] + others[1]
+            mean, m2 = _integer_sums.moments_of(count, *sums)
     if a.minimum is None or a.maximum is None or b.minimum is None or b.maximum is None:
-        return frozen(count, mean, m2, weights)
+        return frozen(Moments(count, mean, m2, weights, None, None, *sums))
     none_in_a, none_in_b = a.measure == 0, b.measure == 0
-    extremes = (
-        np.where(none_in_a, theirs, np.where(none_in_b, own, smaller(own, theirs)))
-        for own, theirs, smaller in ((a.minimum, b.minimum, np.minimum), (a.maximum, b.maximum, np.maximum))
+    minimum, maximum = (
+        np.where(none_in_a, y, np.where(none_in_b, x, outer(x, y)))
+        for x, y, outer in ((a.minimum, b.minimum, np.minimum), (a.maximum, b.maximum, np.maximum))
     )
-    return frozen(count, mean, m2, weights, *extremes)
+    return frozen(Moments(count, mean, m2, weights, minimum, maximum, *sums))
 
 
 def subtracted(name: str, whole: Moments, part: Moments) -> Moments:
@@ -138,7 +175,7 @@ def subtracted(name: str, whole: Moments, part: Moments) -> Moments:
     require(count >= 0, "more values than they have")
     weighted = whole.weights is not None or part.weights is not None
     n, n_part = whole.measure, part.measure
-    left = n - n_part
+    left = n - n_part if weighted else count.astype(np.float64)
     if weighted:
         nothing = np.abs(left) <= _ROUNDING_OF_MEAN * n
         require((left >= 0) | nothing, "more weight than they have")
@@ -157,11 +194,16 @@ def subtracted(name: str, whole: Moments, part: Moments) -> Moments:
         off = _ROUNDING_OF_MEAN * np.maximum(np.maximum(np.abs(whole.mean), np.abs(part.mean)), std)
         rounding = _ROUNDING_OF_M2 * (whole.m2 + part.m2) + n * off * (std + off)
         rounding += n * share * off * (2 * np.abs(apart) + off)
+    sums: tuple[Int64Array | None, Int64Array | None] = None, None
+    if whole.sums is not None and part.sums is not None:
+        sums = whole.sums[0] - part.sums[0], whole.sums[1] - part.sums[1]
+        mean, m2 = _integer_sums.moments_of(count, *sums)
+        off[:] = rounding[:] = 0
     told = some & np.isfinite(m2)  # what is not finite tells nothing of what is left
     require(~told | (m2 >= -rounding), "larger deviations than theirs")
     require(~told | (left > 0) & (count > 1) | (m2 <= rounding), "smaller deviations than theirs, but for one value,")
     require(~told | (left > 0) | (np.abs(apart) <= off), "all of their values with another mean")
-    m2 = np.where(np.isfinite(m2), np.maximum(m2, 0), np.nan)
-    mean[(left == 0) | ~np.isfinite(whole.mean)] = np.nan
+    m2 = np.where(some & ~np.isfinite(m2), np.nan, np.maximum(m2, 0))
+    mean[(left == 0) | some & ~np.isfinite(whole.mean)] = np.nan
     m2[(left == 0) | (count == 1) & np.isfinite(mean)] = 0  # one value does not deviate
-    return frozen(count, mean, m2, left if weighted else None)
+    return frozen(Moments(count, mean, m2, left if weighted else None, None, None, *sums))

@@ -113,6 +113,8 @@ def population_statistics(
     mean_sum: Float64Array | float = 0.0
     var_sum: Float64Array | float = 0.0
     done = 0
+    if not isinstance(batches, Iterable):
+        raise TypeError(f"batches: expected an iterable of arrays, got {type(batches).__name__}")
     for batch in batches:
         stats = channel_stats(batch if layer else source(batch), axis=along, num_threads=threads)
         channels = stats.mean.size

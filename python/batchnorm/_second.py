@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from . import _core
-from ._saved import SavedStatistics
+from ._saved import X_IS_GONE, SavedStatistics
 from ._threads import context_num_threads
 
 if TYPE_CHECKING:
@@ -126,7 +126,9 @@ def batch_norm_double_backward(
     """
     if not isinstance(saved, SavedStatistics):
         raise TypeError(f"saved: expected a SavedStatistics, got {type(saved).__name__}")
-    state, count, _, axis, weight_dtype, _, *more = saved._fields
+    state, count, _, axis, weight_dtype, in_place, *more = saved._fields
+    if in_place:
+        raise ValueError(X_IS_GONE)
     if any(field is not None and field is not False for field in more):
         raise ValueError(
             f"saved: expected a forward without activation, residual, mask, groups and renorm, got {saved!r}"

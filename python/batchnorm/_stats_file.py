@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ._replace_file import replace_file
-from ._stats_document import FORMAT, fields_of, held_in
+from ._stats_document import fields_of, held_in
 from ._stats_json import from_json, to_json
 
 if TYPE_CHECKING:
@@ -48,13 +49,11 @@ def read_stats_text(text: str) -> Held:
 
 def _read(file: Any) -> Held:
     """Return what `write_stats` wrote; any exception otherwise. The content tells in which of the two forms."""
-    start = file.read(4)
+    start: bytes = file.read(4)
     file.seek(0)
     if start == b"PK\x03\x04":
         with np.load(file, allow_pickle=False) as archive:
-            if "format" not in archive or np.asarray(archive["format"]).tolist() != FORMAT:
-                raise ValueError("another .npz file")
             return held_in(archive)
-    if start.lstrip()[:1] == b"{":
+    if start.removeprefix(codecs.BOM_UTF8).lstrip()[:1] == b"{":
         return from_json(file.read())
     raise ValueError("a file that is neither .npz nor JSON")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ._checks import INT64_MAX
-from ._stats_document import FORMAT, Held, fields_of, held_in
+from ._stats_document import FLOATS, INTS, Held, fields_of, held_in
 
 # JSON has no such numbers.
 _STRINGS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
@@ -24,12 +24,9 @@ def to_json(held: Held) -> str:
 def from_json(text: str | bytes) -> Held:
     """Return what `to_json` made the text of; any exception tells of another."""
     document = json.loads(text, parse_constant=_refuse)
-    if not isinstance(document, dict) or document.get("format") != FORMAT:
-        raise ValueError("other JSON")
-    missing = {"version", "channels", "count", "mean", "m2"} - document.keys()
-    if missing:
-        raise ValueError(f"JSON without {min(missing)!r}")
-    return held_in({name: _array(name, value) for name, value in document.items()})
+    if not isinstance(document, dict):
+        raise ValueError("JSON of no object")
+    return held_in(document | {name: _array(name, document[name]) for name in INTS + FLOATS if name in document})
 
 
 def _plain(value: Any) -> Any:
@@ -45,13 +42,13 @@ def _string(number: float) -> str:
 
 
 def _array(name: str, value: Any) -> Any:
-    """Return a list as an array of the dtype that the field has, anything else as it is."""
+    """Return a list as an array of the dtype that the field has."""
     if not isinstance(value, list):
-        return value
-    if name == "count":
+        raise ValueError(f"{value!r} in place of a list for {name}")
+    if name in INTS:
         for number in value:
-            if type(number) is not int or abs(number) > INT64_MAX:
-                raise ValueError(f"{number!r} in {name} in place of an int of 64 bits")
+            if type(number) is not int or not -INT64_MAX - 1 <= number <= INT64_MAX:
+                raise ValueError(f"{number!r} in place of an int of 64 bits for {name}")
         return np.array(value, np.int64)
     return np.array([_float(name, number) for number in value], np.float64)
 
@@ -61,7 +58,7 @@ def _float(name: str, value: Any) -> float:
         return _STRINGS[value]
     if type(value) in (int, float) and abs(value) <= sys.float_info.max:
         return float(value)
-    raise ValueError(f"{value!r} in {name} in place of a number")
+    raise ValueError(f"{value!r} in place of a number for {name}")
 
 
 def _refuse(constant: str) -> Any:

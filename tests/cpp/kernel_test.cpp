@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <limits>
 #include <random>
 #include <vector>
 
@@ -226,6 +227,19 @@ void Sums(const KernelTable& table, const WalkKernels<E>& kernels, bool planar, 
     });
     expect(first, second, want, want2, 10, "weighted_moments");
   }
+  const T infinity = std::numeric_limits<T>::infinity();
+  std::vector<T> low(cols + 1, infinity), high(cols + 1, -infinity);
+  std::vector<double> least(cols, infinity), greatest(cols, -infinity);
+  kernels.extremes(x.view(source), mask.tile(), low.data(), high.data());
+  for_each([&](std::size_t s, std::size_t r, std::size_t j) {
+    least[s] = std::min(least[s], x.at(r, j));
+    greatest[s] = std::max(greatest[s], x.at(r, j));
+  });
+  for (std::size_t s = 0; s < sums; ++s) {
+    const bool same = static_cast<double>(low[s]) == least[s] && static_cast<double>(high[s]) == greatest[s];
+    Expect(same, "extremes", table, rows, cols);
+  }
+  Expect(low[sums] == infinity && high[sums] == -infinity, "extremes beyond the columns", table, rows, cols);
   for (std::size_t g = 0; g < kGates; ++g) {
     if (!kernels.slope_sums[g]) continue;
     std::vector<double> first = fresh, second = fresh, want = zero, want2 = zero;

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import numpy as np
 
 from .._channel_stats import ChannelStats, channel_stats
-from .._moments import frozen, no_values
+from .._moments import placed
 from ._checkpoint import Prefix
 from ._parts import SMALL, Block, Part, Piece, Worker
 from ._sources import fail
@@ -121,7 +121,8 @@ class Gatherer:
         )
         if block.channels is None or block.channels == len(stats.count):
             return stats
-        return _placed(stats, block.first, block.channels)
+        assert stats._moments is not None
+        return ChannelStats._holding(placed(stats._moments, block.first, block.channels))
 
     def of_stream(
         self, arrays: Iterable[Any], axis: int | None, threads: int, prefix: Prefix, *, marked: bool
@@ -158,18 +159,6 @@ def _read(piece: Piece, worker: Worker) -> Iterator[Block]:
         raise
     except Exception as error:
         raise _ReadingError from error
-
-
-def _placed(stats: ChannelStats, first: int, channels: int) -> ChannelStats:
-    """Return the statistics of some channels as those of all, of which the others have no values."""
-    some = stats._moments
-    assert some is not None
-    nothing = no_values(channels, some.minimum is not None)
-    wide = [None if array is None else array.copy() for array in nothing.arrays]
-    for all_channels, own in zip(wide, some.arrays, strict=True):
-        if all_channels is not None:
-            all_channels[first : first + len(own)] = own  # type: ignore[arg-type]
-    return ChannelStats._holding(frozen(*wide))  # type: ignore[arg-type]
 
 
 def _mark(seen: str, array: Any) -> str:

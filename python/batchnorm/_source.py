@@ -1,0 +1,67 @@
+"""An array whose statistics are taken, with what of it counts, whole or in windows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from . import _core, _integer_sums
+from ._moments import Moments, frozen, full_count
+
+# A mask of that many bytes, and weights of eight times as many, fit in a core's cache.
+_VALUES_PER_WINDOW = 2**18
+
+
+class Source(NamedTuple):
+    """An array and what of it counts. `mask` and `weights` broadcast to its shape without the channel axis."""
+
+    x: np.ndarray[Any, Any]
+    axis: int
+    mask: np.ndarray[Any, Any] | None
+    weights: np.ndarray[Any, Any] | None
+    num_threads: int | None
+    flush_subnormals: bool
+
+    def moments(self) -> Moments:
+        """Return the ordinary statistics; a TypeError or ValueError tells what is wrong with the arguments."""
+        x, axis, mask, weights, num_threads, flush_subnormals = self
+        number, weight, mean, m2 = _core.channel_stats(x, axis, num_threads, mask, weights, flush_subnormals)
+        count = full_count(number, len(mean))
+        if weight is not None:
+            return frozen(Moments(count, mean, m2, np.full(len(mean), weight)))
+        if x.dtype.kind not in "iu":
+            return frozen(Moments(count, mean, m2))
+        total, squares = _integer_sums.sums_of(count, mean, m2)
+        return frozen(Moments(count, mean, m2, total=total, squares=squares))
+
+    def of_channel(self, channel: int) -> Source:
+        """Return a view of one channel, along axis 0."""
+        return self._replace(x=np.moveaxis(self.x, self.axis, 0)[channel : channel + 1], axis=0)
+
+    def windows(self, most: int = _VALUES_PER_WINDOW) -> Iterator[Source]:
+        """Return views of at most so many values per channel each."""
+        x = np.moveaxis(self.x, self.axis, 0)
+        mask, weights = (None if a is None else np.broadcast_to(a, x.shape[1:]) for a in (self.mask, self.weights))
+        for at in _windows(x.shape[1:], most):
+            of_all = slice(None), *at
+            yield self._replace(
+                x=x[of_all],
+                axis=0,
+                mask=None if mask is None else mask[at],
+                weights=None if weights is None else weights[at],
+            )
+
+
+def _windows(shape: tuple[int, ...], most: int) -> Iterator[tuple[slice, ...]]:
+    """Return slices that cut an array of this shape into windows of `most` elements, fixed by the shape alone."""
+    if not shape:
+        yield ()
+        return
+    inner = math.prod(shape[1:])
+    step = max(most // max(inner, 1), 1)
+    for start in range(0, shape[0], step):
+        for rest in [()] if inner <= most else _windows(shape[1:], most):
+            yield slice(start, start + step), *rest
