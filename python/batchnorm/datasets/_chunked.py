@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -42,8 +42,11 @@ class Boxes:
 class ChunkedArray:
     """An array of h5py or zarr; its boxes are the items."""
 
-    def __init__(self, array: Any, axis: int | None, name: str, mark: list[Any] | None, owner: Any = None) -> None:
-        self._array, self._mark, self._owner = array, mark, owner
+    def __init__(
+        self, array: Any, axis: int | None, name: str, mark: Callable[[], list[Any] | None], owner: Any = None
+    ) -> None:
+        self._array, self._owner = array, owner
+        self.fingerprint = mark
         self.name = name
         self._axis = channel_axis(array.shape, axis)
         chunks = getattr(array, "shards", None) or array.chunks
@@ -63,10 +66,6 @@ class ChunkedArray:
 
         yield Piece(self.name, blocks, counts=int(item == self.items - 1), skippable=False)
 
-    def fingerprint(self) -> list[Any] | None:
-        """Return the file and the array in it."""
-        return self._mark
-
     def close(self) -> None:
         """Close the file, if it was opened for this."""
         if self._owner is not None:
@@ -85,7 +84,9 @@ def hdf5_array(path: str, axis: int | None, dataset: str | None) -> ChunkedArray
             there: list[str] = []
             file.visititems(lambda name, node: there.append(name) if isinstance(node, h5py.Dataset) else None)
             dataset = choose("dataset", dataset, there)
-        return ChunkedArray(file[dataset], axis, f"{path}[{dataset}]", ["hdf5", *file_mark(path), dataset], owner=file)
+        return ChunkedArray(
+            file[dataset], axis, f"{path}[{dataset}]", lambda: ["hdf5", *file_mark(path), dataset], owner=file
+        )
     except BaseException:
         file.close()
         raise
@@ -101,12 +102,12 @@ def zarr_array(path: str, axis: int | None, dataset: str | None) -> ChunkedArray
     if isinstance(node, zarr.Array):
         if dataset is not None:
             raise ValueError(f"dataset: expected None for a single zarr array, got {dataset!r}")
-        return ChunkedArray(node, axis, path, _folder_mark(path))
+        return ChunkedArray(node, axis, path, lambda: _folder_mark(path))
     there = sorted(name for name, _ in node.arrays())
     if dataset is not None and "/" in dataset and isinstance(node.get(dataset), zarr.Array):
         there.append(dataset)  # deeper down
     name = choose("dataset", dataset, there)
-    return ChunkedArray(node[name], axis, f"{path}[{name}]", [*_folder_mark(path), name])
+    return ChunkedArray(node[name], axis, f"{path}[{name}]", lambda: [*_folder_mark(path), name])
 
 
 def is_zarr(path: str) -> bool:

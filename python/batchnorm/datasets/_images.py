@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from ._npy import file_mark
+from ._npy import size_and_time
 from ._parts import SMALL, WINDOW, Array, Block, Piece
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
@@ -36,8 +37,8 @@ class Images:
     def __init__(self, paths: Sequence[str], axis: int | None, mode: str | None) -> None:
         self._paths, self._axis, self._asked = paths, axis, mode
         self._image = pillow()
-        self._marks = [file_mark(path) for path in paths]
-        self._starts = _starts([mark[1] or 0 for mark in self._marks])
+        self._marks = [size_and_time(path) for path in paths]
+        self._starts = _starts([size for size, _ in self._marks])
         self.name = paths[0]
         self.items = len(self._starts) - 1
         self._expected = self._first_kind()
@@ -93,7 +94,8 @@ class Images:
 
     def fingerprint(self) -> list[Any]:
         """Return the files and how they are read."""
-        return ["images", self._asked, *self._marks]
+        marks = zip(self._paths, self._marks, strict=True)
+        return ["images", self._asked, *([os.path.abspath(path), *mark] for path, mark in marks)]
 
     def close(self) -> None:
         """Do nothing."""

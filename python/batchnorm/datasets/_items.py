@@ -86,24 +86,26 @@ class Gatherer:
                     fail(piece.name, error)
                 skipped.append((piece.name, _one_line(error)))
                 continue
-            total.merge(stats)
+            if stats is not None:
+                total.merge(stats)
             if heap.is_full:
                 self._empty(heap, total)
             items += piece.counts
         self._empty(heap, total)
         return Outcome(total, items, skipped)
 
-    def _of_piece(self, piece: Piece, worker: Worker, heap: _Heap) -> ChannelStats:
-        """Return the statistics of a piece; of a small one none, it is on the heap."""
-        total = ChannelStats(extremes=self._extremes)
+    def _of_piece(self, piece: Piece, worker: Worker, heap: _Heap) -> ChannelStats | None:
+        """Return the statistics of a piece; None of a small one, which is on the heap."""
+        total = None
         for block in _read(piece, worker):
             if block.small:
                 heap.add(block)
                 continue
             try:
-                total.merge(self.of_block(block, 1))
+                stats = self.of_block(block, 1)
             except (TypeError, ValueError) as error:
                 fail(piece.name, error)
+            total = stats if total is None else total.merge(stats)
         return total
 
     def _empty(self, heap: _Heap, total: ChannelStats) -> None:

@@ -141,8 +141,13 @@ def choose(name: str, wanted: str | None, there: list[str]) -> str:
 
 def file_mark(path: str) -> list[Any]:
     """Return what tells a file from another or a changed one."""
+    return [os.path.abspath(path), *size_and_time(path)]
+
+
+def size_and_time(path: str) -> tuple[int, int]:
+    """Return the bytes of a file and when they were changed, in ns; zeros if there is none."""
     try:
         status = os.stat(path)
     except OSError:
-        return [os.path.abspath(path), None]
-    return [os.path.abspath(path), status.st_size, status.st_mtime_ns]
+        return 0, 0
+    return status.st_size, status.st_mtime_ns

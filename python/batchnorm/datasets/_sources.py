@@ -57,7 +57,7 @@ def parts_of(source: object, options: Options) -> list[Part]:
     if _is_dask(source):
         raise TypeError("source: expected an array in memory or a file, got a dask array (batchnorm.dask takes it)")
     if chunked.is_chunked(source):
-        parts: list[Part] = [chunked.ChunkedArray(source, options.of_arrays, "source", None)]
+        parts: list[Part] = [chunked.ChunkedArray(source, options.of_arrays, "source", lambda: None)]
     elif _is_path(source):
         parts = _of_paths([os.fsdecode(source)], options)  # type: ignore[arg-type]
     elif isinstance(source, (list, tuple)):

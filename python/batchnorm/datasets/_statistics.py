@@ -158,7 +158,7 @@ def statistics(
 class _Run(NamedTuple):
     """How a source becomes outcomes: what tells it from others, of how many items, from the end of a prefix on."""
 
-    marks: list[Any] | None
+    marks: Callable[[], list[Any] | None]
     total: int | None
     outcomes: Callable[[Prefix], Generator[Outcome, None, None]]
 
@@ -171,7 +171,7 @@ def _over_arrays(source: object, options: Options, gatherer: Gatherer, threads: 
     one = is_array(source)
     arrays = [source] if one else cast("Iterable[Any]", source)
     return _Run(
-        None if one else ["iterable"],
+        lambda: None if one else ["iterable"],
         len(arrays) if isinstance(arrays, Sized) else None,
         lambda prefix: gatherer.of_stream(arrays, options.of_arrays, threads, prefix, marked=marked),
     )
@@ -187,15 +187,18 @@ def _over_parts(source: object, options: Options, gatherer: Gatherer, threads: i
     def work(i: int, worker: Worker) -> Outcome:
         return gatherer.of_item(*index[i], worker)
 
-    return _Run(source_marks(parts), len(index), lambda prefix: in_order(work, prefix.done, len(index), threads))
+    return _Run(
+        lambda: source_marks(parts), len(index), lambda prefix: in_order(work, prefix.done, len(index), threads)
+    )
 
 
 def _require_marks(run: _Run) -> list[Any]:
-    if run.marks is None:
+    marks = run.marks()
+    if marks is None:
         raise ValueError(
             "checkpoint: expected files or an iterable as the source, got an array, which nothing tells from another"
         )
-    return run.marks
+    return marks
 
 
 def _positive(name: str, value: object) -> int:
