@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -182,3 +183,16 @@ def test_a_dask_array_is_sent_elsewhere() -> None:
     dask = pytest.importorskip("dask.array", reason="needs dask")
     with pytest.raises(TypeError, match=r"source: .* got a dask array"):
         statistics(dask.zeros((4, 3)))
+
+
+@pytest.mark.parametrize(
+    ("package", "name", "extra"), [("PIL", "x.png", "datasets"), ("h5py", "x.h5", "hdf5"), ("zarr", "x.zarr", "zarr")]
+)
+@pytest.mark.parametrize("on_error", ["raise", "skip"])
+def test_a_package_is_missing(
+    monkeypatch: pytest.MonkeyPatch, package: str, name: str, extra: str, on_error: Any
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    told = {"PIL": "Pillow"}.get(package, package)
+    with pytest.raises(ImportError, match=rf"need {told}: pip install 'batchnorm\[{extra}\]'"):
+        statistics(name, on_error=on_error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -181,4 +182,14 @@ def test_the_progress_bar(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     monkeypatch.delenv("FORCE_COLOR")
     with _progress.Meter(None, wanted=True) as meter:
         meter.show(1)
+    assert capsys.readouterr().err == ""
+
+
+def test_the_progress_bar_without_rich(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setattr(_progress, "_PATIENCE", -1.0)
+    monkeypatch.setitem(sys.modules, "rich.console", None)
+    with _progress.Meter(10, wanted=True) as meter:
+        meter.show(1)
+        meter.show(2)
     assert capsys.readouterr().err == ""

@@ -38,7 +38,7 @@ class _Heap:
 
     # They are copied at once, since memory that is freed at once is what the next image gets, warm. What is gathered
     # stays in a core's cache.
-    _ENOUGH = 2**19
+    _ENOUGH = 2**21
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
@@ -51,10 +51,11 @@ class _Heap:
 
     def add(self, block: Block) -> None:
         """Take a block in; all have the same dtype and number of channels."""
-        nbytes = block.array.nbytes
-        room = self._worker.buffer(self._ENOUGH + SMALL)[self._filled : self._filled + nbytes]
-        np.copyto(room.view(block.array.dtype).reshape(block.array.shape), block.array)
-        self._filled += nbytes
+        values = np.ascontiguousarray(block.array)
+        room = self._worker.buffer(self._ENOUGH + SMALL)[self._filled : self._filled + values.nbytes]
+        # NumPy would let go of the GIL for this, and wait for it behind the Python of another worker.
+        memoryview(room)[:] = memoryview(values).cast("B")  # type: ignore[arg-type]
+        self._filled += values.nbytes
         self._last = block
 
     def take(self) -> Iterator[Block]:
