@@ -26,12 +26,12 @@ def save_shapes(directory: Path, cells: list[Cell], machine: Machine) -> None:
         times_axis(axes, "fastest peer / ours")
         axes.axhline(1, color="black", linewidth=1)
     panels[0].set_ylim(_log_range([cell.speedup for cell in cells if cell.speedup is not None]))
-    _finish(figure, f"Speed-up over the fastest peer\nfloat32, {machine}", directory / "speedup.png")
+    finish(figure, f"Speed-up over the fastest peer\nfloat32, {machine}", directory / "speedup.png")
 
     figure, panels = _by_layout(cells, lambda cell: cell.percent_of_limit)
     for axes in panels:
         axes.set_ylabel("% of the limit of memory")
-    _finish(figure, f"The time that moving the bytes takes, over ours\nfloat32, {machine}", directory / "limit.png")
+    finish(figure, f"The time that moving the bytes takes, over ours\nfloat32, {machine}", directory / "limit.png")
 
 
 def save_sizes(directory: Path, cells: list[Cell], machine: Machine) -> None:
@@ -44,7 +44,7 @@ def save_sizes(directory: Path, cells: list[Cell], machine: Machine) -> None:
             _time_panel(axes, [c for c in cells if (c.layout, c.job) == (layout, job)], peer_names(cells))
             axes.set_title(f"{job}, channels-{layout}", loc="left", fontsize=11)
         row[0].set_ylabel("ns per element")
-    _finish(figure, f"Time by size\nfloat32, {machine}", directory / "size_time.png")
+    finish(figure, f"Time by size\nfloat32, {machine}", directory / "size_time.png")
 
     figure = Figure(figsize=(5.0 * len(layouts), 4.2), layout="constrained")
     for axes, layout in zip(figure.subplots(1, len(layouts), sharey=True, squeeze=False)[0], layouts, strict=True):
@@ -55,7 +55,7 @@ def save_sizes(directory: Path, cells: list[Cell], machine: Machine) -> None:
         axes.set_xlabel("elements")
         axes.set_ylabel("% of the limit of memory")
         axes.grid(alpha=0.4)
-    _finish(figure, f"Fraction of the limit by size\nfloat32, {machine}", directory / "size_limit.png")
+    finish(figure, f"Fraction of the limit by size\nfloat32, {machine}", directory / "size_limit.png")
 
 
 def _by_layout(cells: list[Cell], height: Callable[[Cell], float | None]) -> tuple[Figure, list[Axes]]:
@@ -112,7 +112,8 @@ def _log_range(values: list[float]) -> tuple[float, float]:
     return 0.8 * min([1.0, *values]), 1.5 * max([2.0, *values])
 
 
-def _finish(figure: Figure, title: str, path: Path) -> None:
+def finish(figure: Figure, title: str, path: Path) -> None:
+    """Write the figure with a title and one legend of all panels."""
     entries: dict[str, Artist] = {}
     for axes in figure.axes:
         entries |= {label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}

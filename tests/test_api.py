@@ -194,8 +194,9 @@ def test_examples_in_docstrings(name: str, default_threads: None) -> None:
     if ".bench" in name:
         pytest.importorskip("rich", reason="needs the extra [bench]")
         pytest.importorskip("matplotlib", reason="needs the extra [bench]")
-    if name == "batchnorm.autograd":
-        pytest.importorskip("autograd", reason="needs the extra [autograd]")
+    extra = name.rpartition(".")[2]
+    if extra in ("autograd", "dask", "sklearn", "xarray"):
+        pytest.importorskip(extra, reason=f"needs the extra [{extra}]")
     failures, _ = doctest.testmod(importlib.import_module(name))
     assert failures == 0
 

@@ -7,6 +7,7 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("rich", reason="needs the extra [bench] or [benchmarks]")
@@ -14,7 +15,7 @@ pytest.importorskip("rich", reason="needs the extra [bench] or [benchmarks]")
 from rich.console import Console
 
 from batchnorm.bench.report import machine
-from benchmarks import cases, table
+from benchmarks import cases, recipes, table
 from benchmarks.cells import Cell, geometric_means, medians, peer_names
 
 
@@ -108,3 +109,24 @@ def test_what_is_printed_and_written(tmp_path: Path) -> None:
     assert report["cells"][0]["fastest"] == "oneDNN"
     assert report["geometric_means"]["train"]["fastest"]["all"] == pytest.approx(1)
     assert report["remarks"] == ["a remark"]
+
+
+def test_errors_of_recipes() -> None:
+    x = recipes.values(recipes.WINDOW + 77)
+    mean, std = recipes.truth(x)
+    wide = x.astype(np.longdouble)
+    assert abs(mean - wide.mean(axis=0)).max() < 1e-17
+    assert abs(std - wide.std(axis=0)).max() < 1e-17
+    named = {"exact": lambda _: (mean, std), "off": lambda _: (mean * 1.25, std * [1, 1.5, 1])}
+    found = {name: errors for name, *errors in recipes.errors(x, named)}
+    assert found == {"exact": [0, 0], "off": [0.25, 0.5]}
+    ours = next(errors for errors in recipes.errors(x, recipes.recipes()) if errors[0] == recipes.OURS)
+    assert max(ours[1:]) < 1e-14
+
+
+def test_picture_of_recipes(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="needs the extra [bench] or [benchmarks]")
+    assert recipes.sizes(3000) == [100, 300, 1000, 3000]
+    found = {"NumPy": [(100, 1e-7, 1e-6), (300, 1e-6, 1e-5)], recipes.OURS: [(100, 0.0, 1e-16), (300, 0.0, 0.0)]}
+    recipes.draw(tmp_path / "recipes.png", found, "Errors")
+    assert (tmp_path / "recipes.png").read_bytes().startswith(b"\x89PNG")

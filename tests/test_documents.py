@@ -10,17 +10,27 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = ["README.md", "docs/datasets.md", "docs/training.md", "docs/what_the_articles_say.md"]
-PACKAGES = {"docs/datasets.md": ("PIL", "h5py", "zarr")}
+# pages, and the packages that they need
+PAGES: dict[str, list[str]] = {
+    "README.md": [],
+    "docs/dask_and_xarray.md": ["dask.array", "xarray"],
+    "docs/datasets.md": ["PIL", "h5py", "zarr"],
+    "docs/normalizer.md": [],
+    "docs/recipes.md": ["sklearn"],
+    "docs/scikit_learn.md": ["sklearn"],
+    "docs/training.md": [],
+    "docs/what_the_articles_say.md": [],
+}
 
 
 @pytest.mark.parametrize("name", PAGES)
+@pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")  # the page on recipes shows one
 def test_its_python(name: str) -> None:
+    for package in PAGES[name]:
+        pytest.importorskip(package, reason=f"the page is about {package}")
     page = ROOT / name
     if not page.is_file():
         pytest.skip(f"there is no {page}")
-    for package in PACKAGES.get(name, ()):
-        pytest.importorskip(package, reason="needs the extras [datasets,hdf5,zarr]")
     code = "\n".join(re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL))
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):

@@ -174,7 +174,8 @@ void ChannelStatistics(const ArrayView& x, std::size_t axis, const ArrayView* sh
       RunSweeps<Lane<E>>(plan, WorkersFor(BytesOf(layout, x), workers), reducer, finish, NoMap{});
     };
     if (IsInteger(x.dtype) && !weighted) {
-      run(IntegerReducer<E>(plan, table, layout, source, shared));
+      const Precision precision = ItemSize(x.dtype) == 1 ? Precision::kNarrow : Precision::kWide;
+      run(IntegerReducer<E>(plan, table, layout, source, precision, shared));
     } else {
       run(MomentReducer<E>(plan, table, layout, source, Precision::kWide, shared));
     }

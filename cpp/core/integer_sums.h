@@ -9,7 +9,9 @@
 namespace batchnorm {
 
 // Integers of at most 16 bits are taken about 0 in float64 lanes: their sums and sums of squares in a block are below
-// 2^53, so that nothing is rounded. Over blocks a sum of squares goes on in two parts, the upper one in units of kUnit.
+// 2^53, so that nothing is rounded. For those of 8 bits float32 lanes do: they widen after 64 squares at most, which
+// are below 2^24, and their sums keep what they lose. Over blocks a sum of squares goes on in two parts, the upper one
+// in units of kUnit.
 template <class E>
 class IntegerReducer {
   using T = Lane<E>;
@@ -21,10 +23,11 @@ class IntegerReducer {
   std::size_t columns() const { return 1; }  // zeros, the pivots
 
   IntegerReducer(const Plan& plan, const KernelTable& table, const Layout& layout, const Operand<E>& x,
-                 const ArrayView* mask)
+                 Precision precision, const ArrayView* mask)
       : plan_(plan),
         kernels_(KernelsFor<E>(plan, table)),
         x_(x),
+        precision_(precision),
         counts_(plan, layout, mask),
         mask_(mask, layout, table) {}
 
@@ -38,8 +41,8 @@ class IntegerReducer {
     BlockSums sums(plan_, group.index, scratch);
     plan_.ForEachBlock(group.index, chunk, sweep, [&](const Block& block) {
       const Tile<const E> tile = x_.Read(block, scratch, Scratch::kX);
-      kernels_.moments[static_cast<std::size_t>(Precision::kWide)](tile, mask_.Read(block, scratch), group.start,
-                                                                   sums.first_columns(), sums.second_columns());
+      kernels_.moments[static_cast<std::size_t>(precision_)](tile, mask_.Read(block, scratch), group.start,
+                                                             sums.first_columns(), sums.second_columns());
       sums.Fold(block);
       double* into = partial + (block.channel - group.first);
       for (std::size_t c = 0; c < block.channels; ++c) {
@@ -93,6 +96,7 @@ class IntegerReducer {
   const Plan& plan_;
   const WalkKernels<E>& kernels_;
   const Operand<E>& x_;
+  Precision precision_;
   Counts counts_;
   Mask<E> mask_;
 };

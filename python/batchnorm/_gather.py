@@ -88,12 +88,10 @@ def _looked_at(source: Source, moments: Moments, nan_policy: str, extremes: bool
         mask=None if source.mask is None else np.asarray(source.mask),
         weights=None if source.weights is None else np.asarray(source.weights),
     )
-    with_nan = []
-    for channel in channels_with_nan(source, moments):
-        if nan_policy == "raise":
-            raise ValueError(f'x: expected no NaN with nan_policy "raise", got one in channel {channel}')
-        with_nan.append(channel)
-    if nan_policy == "omit":
+    with_nan = channels_with_nan(source, moments)
+    if with_nan and nan_policy == "raise":
+        raise ValueError(f'x: expected no NaN with nan_policy "raise", got one in channel {with_nan[0]}')
+    if with_nan and nan_policy == "omit":
         moments = _omit(source, moments, with_nan)
     if extremes:
         counts = source.mask if source.weights is None else source.weights > 0
@@ -108,12 +106,9 @@ def _looked_at(source: Source, moments: Moments, nan_policy: str, extremes: bool
 
 def _omit(source: Source, moments: Moments, channels: list[int]) -> Moments:
     """Return the moments, those of these channels without their NaNs."""
-    if not channels:
-        return moments
     count, mean, m2 = moments.count.copy(), moments.mean.copy(), moments.m2.copy()
     weights = None if moments.weights is None else moments.weights.copy()
-    for channel in channels:
-        rest = without_nan(source, channel)
+    for channel, rest in without_nan(source, channels).items():
         count[channel], mean[channel], m2[channel] = rest.count[0], rest.mean[0], rest.m2[0]
         if weights is not None:
             weights[channel] = rest.measure[0]

@@ -11,8 +11,8 @@ import numpy as np
 from . import _core, _integer_sums
 from ._moments import Moments, frozen, full_count
 
-# A mask of that many bytes, and weights of eight times as many, fit in a core's cache.
-_VALUES_PER_WINDOW = 2**18
+_VALUES_PER_WINDOW = 2**20
+_FEWEST_PER_CHANNEL = 2**12  # with fewer, Python takes longer than the kernels
 
 
 class Source(NamedTuple):
@@ -41,9 +41,11 @@ class Source(NamedTuple):
         """Return a view of one channel, along axis 0."""
         return self._replace(x=np.moveaxis(self.x, self.axis, 0)[channel : channel + 1], axis=0)
 
-    def windows(self, most: int = _VALUES_PER_WINDOW) -> Iterator[Source]:
-        """Return views of at most so many values per channel each."""
+    def windows(self, most: int | None = None) -> Iterator[Source]:
+        """Return views of at most so many values per channel each; if omitted, of what a cache holds."""
         x = np.moveaxis(self.x, self.axis, 0)
+        if most is None:
+            most = max(_VALUES_PER_WINDOW // max(len(x), 1), _FEWEST_PER_CHANNEL)
         mask, weights = (None if a is None else np.broadcast_to(a, x.shape[1:]) for a in (self.mask, self.weights))
         for at in _windows(x.shape[1:], most):
             of_all = slice(None), *at

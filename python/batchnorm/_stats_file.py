@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._replace_file import replace_file
 from ._stats_document import fields_of, held_in
 from ._stats_json import from_json, to_json
+from ._whole_file import is_json, write_whole
 
 if TYPE_CHECKING:
     from ._stats_document import Held
@@ -18,14 +18,11 @@ if TYPE_CHECKING:
 
 def write_stats(path: str | os.PathLike[str], held: Held) -> None:
     """Write a file that `read_stats` returns the same from; one that is there is replaced, at once and whole."""
-
-    def write(file: Any) -> None:
-        if os.fsdecode(path).lower().endswith(".json"):
-            file.write(to_json(held).encode() + b"\n")
-        else:
-            np.savez(file, **fields_of(held))
-
-    replace_file(path, write)
+    if is_json(path):
+        text = to_json(held).encode() + b"\n"
+        write_whole(path, lambda file: file.write(text))
+    else:
+        write_whole(path, lambda file: np.savez(file, **fields_of(held)))
 
 
 def read_stats(path: str | os.PathLike[str]) -> Held:

@@ -1,4 +1,4 @@
-"""Statistics of data sets that are larger than memory: files of arrays, folders of images, iterables.
+"""Statistics of data sets that are larger than memory (files of arrays, images, iterables), and what applies them.
 
 Examples
 --------
@@ -13,5 +13,6 @@ Examples
 
 from ._result import DatasetStatistics
 from ._statistics import statistics
+from .normalizer import Normalizer
 
-__all__ = ["DatasetStatistics", "statistics"]
+__all__ = ["DatasetStatistics", "Normalizer", "statistics"]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .._channel_stats import ChannelStats
-from .._replace_file import replace_file
+from .._whole_file import write_whole
 
 _FORMAT, _VERSION = "batchnorm.datasets.checkpoint", 1  # the version changes with the windows and the order of merges
 _PERIOD = 3.0  # seconds between two writes: what a kill costs at most, and writing takes milliseconds
@@ -107,6 +107,6 @@ class Checkpoint:
             "stats": json.loads(prefix.stats.to_json()),
         }
         document = {"format": _FORMAT, "version": _VERSION, "digest": digest(state), "state": state}
-        replace_file(self._path, lambda file: file.write(json.dumps(document).encode() + b"\n"))
+        write_whole(self._path, lambda file: file.write(json.dumps(document).encode() + b"\n"))
         self._written = prefix.done
         self._next = time.monotonic() + _PERIOD

@@ -1,14 +1,14 @@
-"""Files that are there whole, or as they were before."""
+"""Files that are replaced at once and whole."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import IO, Any
+from typing import BinaryIO
 
 
-def replace_file(path: str | os.PathLike[str], write: Callable[[IO[bytes]], Any]) -> None:
-    """Write a file by a function of the open file; one that is there is replaced, at once and whole."""
+def write_whole(path: str | os.PathLike[str], write: Callable[[BinaryIO], object]) -> None:
+    """Make the file of what `write` writes; one that is there stays as it is until all of the new one is on disk."""
     target = os.path.realpath(os.fsdecode(path))  # through a symbolic link, to what it names
     temporary = os.path.join(os.path.dirname(target), f".batchnorm-{os.urandom(8).hex()}.tmp")
     try:
@@ -20,6 +20,12 @@ def replace_file(path: str | os.PathLike[str], write: Callable[[IO[bytes]], Any]
     except BaseException as error:
         if os.path.exists(temporary):
             os.unlink(temporary)
-        if isinstance(error, OSError) and error.errno is not None:  # about the file that was asked for, not this one
+        # about the file that was asked for, not the temporary one
+        if isinstance(error, OSError) and error.errno is not None:
             raise OSError(error.errno, error.strerror, os.fsdecode(path)) from error
         raise
+
+
+def is_json(path: str | os.PathLike[str]) -> bool:
+    """Whether the name asks for JSON."""
+    return os.fsdecode(path).lower().endswith(".json")
