@@ -211,8 +211,11 @@ def test_skipped_files_are_kept(tmp_path: Path) -> None:
         statistics(files, checkpoint=tmp_path / "run")
 
 
-def test_an_error_keeps_the_checkpoint_and_skipping_goes_on(tmp_path: Path) -> None:
+def test_an_error_keeps_the_checkpoint_and_skipping_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     image = pytest.importorskip("PIL.Image", reason="needs the extra [datasets]")
+    from batchnorm.datasets import _images
+
+    monkeypatch.setattr(_images, "_MOST_FILES", 16)
     for i in range(40):
         image.fromarray(np.full((4, 4, 3), i, np.uint8)).save(tmp_path / f"{i:02}.png")
     (tmp_path / "33.png").write_text("text")

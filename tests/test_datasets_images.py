@@ -12,7 +12,7 @@ pytest.importorskip("PIL", reason="needs the extra [datasets]")
 
 from PIL import Image
 
-from batchnorm.datasets import _images, statistics
+from batchnorm.datasets import _images, _items, statistics
 from data_sets import assert_of
 from images import write_png16, write_tiff16
 
@@ -206,6 +206,22 @@ def test_the_same_bits_for_any_number_of_workers(tmp_path: Path, monkeypatch: py
 
 def test_items_depend_on_the_files_alone() -> None:
     assert _images._starts([]) == [0, 0]
-    assert _images._starts([1] * 40) == [0, 16, 32, 40]
+    assert _images._starts([1] * 150) == [0, 64, 128, 150]
     mb = 2**20
     assert _images._starts([mb, 2 * mb, mb // 2, mb // 2, 1]) == [0, 1, 2, 4, 5]
+
+
+def test_small_images_are_taken_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In several calls, where they are more than a window."""
+    x = pixels("RGB", 20)
+    monkeypatch.setattr(_items, "WINDOW", 3 * x[0].nbytes - 1)
+    calls: list[int] = []
+    channel_stats = _items.channel_stats
+
+    def counting(values: Any, **options: Any) -> Any:
+        calls.append(values.size)
+        return channel_stats(values, **options)
+
+    monkeypatch.setattr(_items, "channel_stats", counting)
+    assert_of(statistics(folder_of(tmp_path, x), workers=1), x, -1, items=20)
+    assert calls == [3 * x[0].size] * 6 + [2 * x[0].size]

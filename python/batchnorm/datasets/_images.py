@@ -19,7 +19,7 @@ _CHANNELS = {"grey": 1, "RGB": 3, "RGBA": 4}
 
 # So many small images are one item, so that what an item costs doesn't show beside decoding; large ones go alone, so
 # that workers share them out evenly. It depends on the files alone: a merge order that hung on more would change bits.
-_MOST_FILES, _MOST_BYTES = 16, 2**20
+_MOST_FILES, _MOST_BYTES = 64, 2**20
 
 
 def pillow() -> Any:

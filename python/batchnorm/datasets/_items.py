@@ -13,7 +13,7 @@ import numpy as np
 from .._channel_stats import ChannelStats, channel_stats
 from .._moments import placed
 from ._checkpoint import Prefix
-from ._parts import SMALL, Block, Part, Piece, Worker
+from ._parts import SMALL, WINDOW, Block, Part, Piece, Worker
 from ._sources import fail
 
 NanPolicy: TypeAlias = "Literal['propagate', 'omit', 'raise']"
@@ -36,10 +36,8 @@ class _ReadingError(Exception):
 class _Heap:
     """Small blocks, to be taken as one: a call and a merge for each would cost as much as the values do."""
 
-    # They are copied at once, since memory that is freed at once is what the next image gets, warm. What is gathered
-    # stays in a core's cache.
-    _ENOUGH = 2**21
-
+    # They are copied at once, since memory that is freed at once is what the next image gets, warm. As many as fit a
+    # window: each call gives up the GIL, and then waits for it behind the Python of another worker.
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
         self._filled = 0
@@ -47,13 +45,13 @@ class _Heap:
 
     @property
     def is_full(self) -> bool:
-        return self._filled >= self._ENOUGH
+        return self._filled >= WINDOW
 
     def add(self, block: Block) -> None:
         """Take a block in; all have the same dtype and number of channels."""
         values = np.ascontiguousarray(block.array)
-        room = self._worker.buffer(self._ENOUGH + SMALL)[self._filled : self._filled + values.nbytes]
-        # NumPy would let go of the GIL for this, and wait for it behind the Python of another worker.
+        room = self._worker.buffer(WINDOW + SMALL)[self._filled : self._filled + values.nbytes]
+        # NumPy would give up the GIL for this.
         memoryview(room)[:] = memoryview(values).cast("B")  # type: ignore[arg-type]
         self._filled += values.nbytes
         self._last = block
