@@ -11,7 +11,9 @@ import pytest
 
 import batchnorm as bn
 from batchnorm import _core
+from batchnorm.datasets import _chunked, _windows
 from building import build_kernel_test
+from data_sets import SMALL
 from layers import trained_layer
 from layouts import CASES, DENSE_CASES, FEW_CASES, WRITEABLE_CASES, Case
 
@@ -67,3 +69,9 @@ def default_threads() -> Iterator[None]:
     """The test may call set_num_threads."""
     yield
     bn.set_num_threads(None)
+
+
+@pytest.fixture
+def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (_windows, _chunked):
+        monkeypatch.setattr(module, "WINDOW", SMALL)

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES: dict[str, list[str]] = {
     "README.md": [],
     "docs/dask_and_xarray.md": ["dask.array", "xarray"],
-    "docs/datasets.md": [],
+    "docs/datasets.md": ["PIL", "h5py", "zarr"],
     "docs/normalizer.md": [],
     "docs/recipes.md": ["sklearn"],
     "docs/scikit_learn.md": ["sklearn"],

@@ -1,4 +1,4 @@
-"""``python -m batchnorm bench | config``."""
+"""``python -m batchnorm bench | stats | config``."""
 
 from __future__ import annotations
 
@@ -17,11 +17,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         from .bench import main as bench
 
         return bench(arguments[1:])
+    if arguments[:1] == ["stats"]:  # so has this one
+        from .datasets._command import main as stats
+
+        return stats(arguments[1:])
 
     parser = argparse.ArgumentParser(prog="python -m batchnorm", description="Batch normalization for NumPy.")
     parser.add_argument("--version", action="version", version=f"batchnorm {__version__}")
     commands = parser.add_subparsers(metavar="command", required=True)
     commands.add_parser("bench", help="compare with NumPy on this machine (bench --help tells its options)")
+    commands.add_parser("stats", help="statistics per channel of files (stats --help tells its options)")
     commands.add_parser("config", help="print version, compiler, instruction sets, OpenMP, threads")
     parser.parse_args(arguments)
     show_config()

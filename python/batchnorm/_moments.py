@@ -95,6 +95,20 @@ def no_values(channels: int, extremes: bool = False) -> Moments:
     return frozen(Moments(full_count(0, channels), nan, np.zeros(channels), None, extreme, extreme))
 
 
+def placed(some: Moments, first: int, channels: int) -> Moments:
+    """Return the moments of channels `first` and following as those of all channels; the others have no values."""
+
+    def wide(array: np.ndarray[Any, Any] | None, nothing: float) -> Any:
+        if array is None:
+            return None
+        whole = np.full(channels, nothing, array.dtype)
+        whole[first : first + len(array)] = array
+        return whole
+
+    nothing = 0, np.nan, 0, 0, np.nan, np.nan, 0, 0
+    return frozen(Moments(*map(wide, some.arrays, nothing)))
+
+
 def same(a: Moments, b: Moments) -> bool:
     """Whether both hold the same numbers, NaN being equal to NaN."""
     if (a.minimum is None) != (b.minimum is None):

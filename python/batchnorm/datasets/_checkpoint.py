@@ -1,0 +1,112 @@
+"""The file from which a run that was killed goes on: statistics of the first items, whole or not there at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .._channel_stats import ChannelStats
+from .._whole_file import write_whole
+
+_FORMAT, _VERSION = "batchnorm.datasets.checkpoint", 1  # the version changes with the windows and the order of merges
+_PERIOD = 3.0  # seconds between two writes: what a kill costs at most, and writing takes milliseconds
+
+
+@dataclass
+class Prefix:
+    """The first `done` items of a source: their statistics, how many images or arrays these are, what was skipped."""
+
+    stats: ChannelStats
+    done: int = 0
+    items: int = 0
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    seen: str = ""  # of a stream: a digest of its first items, to know it again
+
+    def take(self, stats: ChannelStats, items: int, skipped: list[tuple[str, str]], seen: str) -> None:
+        """Take in the next item."""
+        self.stats.merge(stats)
+        self.skipped += skipped
+        self.items += items
+        self.seen = seen
+        self.done += 1
+
+
+def digest(value: Any) -> str:
+    """Return a digest of anything that JSON knows."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+class Checkpoint:
+    """A file that holds a prefix of this source, read in this way. `options` is what a reader may look at."""
+
+    def __init__(self, path: str | os.PathLike[str], source: list[Any], options: dict[str, Any]) -> None:
+        self._path = Path(os.fsdecode(path))
+        self._source, self._options = digest(source), options
+        self._written = -1
+        self._next = time.monotonic() + _PERIOD
+
+    def load(self, prefix: Prefix) -> None:
+        """Put what the file holds into an empty prefix. There need not be a file yet; it is made then."""
+        try:
+            text = self._path.read_bytes()
+        except FileNotFoundError:
+            self.save(prefix)  # better an error now than after hours
+            return
+        state = self._state_in(text)
+        for what, ours, theirs in (
+            ("of this source", self._source, state["source"]),
+            ("with these options", self._options, state["options"]),
+        ):
+            if ours != theirs:
+                told = "" if what == "of this source" else f" ({theirs}, now {ours})"
+                raise ValueError(
+                    f"checkpoint: expected a run {what} in {str(self._path)!r}, got another one or files that have "
+                    f"changed since{told} (remove it to start anew)"
+                )
+        prefix.stats = ChannelStats.from_json(json.dumps(state["stats"]))
+        prefix.done, prefix.items, prefix.seen = state["done"], state["items"], state["seen"]
+        prefix.skipped = [(name, message) for name, message in state["skipped"]]
+        self._written = prefix.done
+
+    def _state_in(self, text: bytes) -> dict[str, Any]:
+        try:
+            document = json.loads(text)
+            if document["format"] != _FORMAT:
+                raise ValueError("another file")
+            if document["version"] != _VERSION:
+                raise ValueError(f"version {document['version']!r}, where this batchnorm reads {_VERSION}")
+            state: dict[str, Any] = document["state"]
+            if document["digest"] != digest(state):
+                raise ValueError("a damaged one")
+        except Exception as error:
+            told = "another file" if isinstance(error, (KeyError, TypeError, json.JSONDecodeError)) else error
+            raise ValueError(f"checkpoint: expected a checkpoint in {str(self._path)!r}, got {told}") from error
+        return state
+
+    def perhaps_save(self, prefix: Prefix) -> None:
+        """Write the file if the last time is a few seconds ago."""
+        if time.monotonic() >= self._next:
+            self.save(prefix)
+
+    def save(self, prefix: Prefix) -> None:
+        """Write the file, unless it holds this prefix."""
+        if self._written == prefix.done:
+            return
+        state = {
+            "source": self._source,
+            "options": self._options,
+            "done": prefix.done,
+            "items": prefix.items,
+            "skipped": [list(pair) for pair in prefix.skipped],
+            "seen": prefix.seen,
+            "stats": json.loads(prefix.stats.to_json()),
+        }
+        document = {"format": _FORMAT, "version": _VERSION, "digest": digest(state), "state": state}
+        write_whole(self._path, lambda file: file.write(json.dumps(document).encode() + b"\n"))
+        self._written = prefix.done
+        self._next = time.monotonic() + _PERIOD

@@ -1,0 +1,119 @@
+"""``python -m batchnorm stats``."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from ._images import MODES
+from ._report import as_json, print_table
+from ._sources import Axis
+from ._statistics import statistics
+
+
+def main(argv: list[str]) -> int:
+    """Print the statistics. Returns 0, 1 where they could not be had, 2 where an extra is missing."""
+    options = _options(argv)
+    needed = {"rich": not options.json, "matplotlib": options.plot is not None}
+    for module, is_needed in needed.items():
+        if is_needed and importlib.util.find_spec(module) is None:
+            print(f"batchnorm stats needs {module}: pip install 'batchnorm[datasets]'", file=sys.stderr)
+            return 2
+    how: dict[str, Any] = {name: getattr(options, name) for name in ("axis", "mode", "dataset", "nan_policy")}
+    try:
+        result = statistics(
+            options.paths,
+            workers=options.workers,
+            checkpoint=options.checkpoint,
+            on_error=options.on_error,
+            **how,
+        )
+    except (ImportError, OSError, TypeError, ValueError) as error:
+        print(f"batchnorm stats: {error}", file=sys.stderr)
+        return 2 if isinstance(error, ImportError) else 1
+    if options.json:
+        print(json.dumps(as_json(result, options.scale), indent=1, allow_nan=False))
+    else:
+        print_table(result, options.scale)
+    for name, message in result.skipped:
+        print(f"skipped {name}: {message}", file=sys.stderr)
+    if not result.count.any():
+        print("batchnorm stats: expected values, got none", file=sys.stderr)
+        return 1
+    if options.plot is not None:
+        from ._plot import save
+        from ._sample import sample
+
+        save(options.plot, sample(options.paths, **how), result, options.scale)
+    return 0
+
+
+def _options(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m batchnorm stats",
+        description="Statistics per channel of files that may be larger than memory: .npy, .npz, HDF5, zarr, images.",
+    )
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="file, folder of images, or pattern in quotes")
+    parser.add_argument(
+        "--axis",
+        type=_axis,
+        default="auto",
+        metavar="N",
+        help="channel axis; 'none' takes all values as one channel (default: 1 of arrays, -1 of images)",
+    )
+    parser.add_argument(
+        "--scale",
+        type=_scale,
+        default=1.0,
+        metavar="S",
+        help="divide values by this in what is shown, as 255 for bytes",
+    )
+    parser.add_argument("--mode", choices=MODES, help="convert images (default: they must be like the first)")
+    parser.add_argument("--dataset", metavar="NAME", help="which array of an .npz, an HDF5 file or a zarr group")
+    parser.add_argument("--nan-policy", choices=("propagate", "omit", "raise"), default="propagate")
+    parser.add_argument("--on-error", choices=("raise", "skip"), default="raise", help="what to do about a broken file")
+    parser.add_argument(
+        "--checkpoint", type=_output_file, metavar="FILE", help="keep the state here, and go on from it"
+    )
+    parser.add_argument("--workers", type=_positive, metavar="N", help="threads (default: as many as CPUs)")
+    parser.add_argument("--json", action="store_true", help="print JSON in place of the table")
+    parser.add_argument("--plot", type=_output_file, metavar="FILE.png", help="draw the distribution of each channel")
+    return parser.parse_args(argv)
+
+
+def _axis(text: str) -> Axis:
+    if text == "auto":
+        return "auto"
+    if text.lower() == "none":
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected an integer or 'none', got {text!r}") from None
+
+
+def _scale(text: str) -> float:
+    try:
+        scale = float(text)
+    except ValueError:
+        scale = 0.0
+    if not 0 < scale < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a finite number > 0, got {text!r}")
+    return scale
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a positive integer, got {text!r}")
+    return int(text)
+
+
+def _output_file(text: str) -> Path:
+    path = Path(text)
+    if not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"no such directory: {path.parent}")
+    return path

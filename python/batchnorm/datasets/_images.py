@@ -1,0 +1,188 @@
+"""Images, decoded by Pillow: JPEG, PNG and TIFF, of 8 and 16 bits, grey, RGB and RGBA."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from ._npy import size_and_time
+from ._parts import SMALL, WINDOW, Array, Block, Piece
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
+MODES = ("grey", "RGB", "RGBA")
+_FORMATS = ("JPEG", "PNG", "TIFF")
+_CHANNELS = {"grey": 1, "RGB": 3, "RGBA": 4}
+
+# So many small images are one item, so that what an item costs doesn't show beside decoding; large ones go alone, so
+# that workers share them out evenly. It depends on the files alone: a merge order that hung on more would change bits.
+_MOST_FILES, _MOST_BYTES = 64, 2**20
+
+
+def pillow() -> Any:
+    """Return the module PIL.Image."""
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise ImportError("images need Pillow: pip install 'batchnorm[datasets]'") from error
+    return Image
+
+
+class Images:
+    """A run of images. All have the mode and the depth of the first, unless `mode` asks for a conversion."""
+
+    def __init__(self, paths: Sequence[str], axis: int | None, mode: str | None) -> None:
+        self._paths, self._axis, self._asked = paths, axis, mode
+        self._image = pillow()
+        self._marks = [size_and_time(path) for path in paths]
+        self._starts = _starts([size for size, _ in self._marks])
+        self.name = paths[0]
+        self.items = len(self._starts) - 1
+        self._expected = self._first_kind()
+
+    def _first_kind(self) -> tuple[str, int] | None:
+        """Return mode and depth of the first image that can be opened and has one of ours."""
+        for path in self._paths:
+            try:
+                with self._image.open(path, formats=_FORMATS) as image:
+                    return self._asked or natural_mode(image), depth(image)
+            except MemoryError:
+                raise
+            except Exception:  # it is told when its turn comes
+                continue
+        return None
+
+    def pieces(self, item: int) -> Iterator[Piece]:
+        """Yield the images of an item."""
+        for path in self._paths[self._starts[item] : self._starts[item + 1]]:
+            yield Piece(path, lambda _, path=path: self._blocks(path))  # type: ignore[misc]
+
+    def _blocks(self, path: str) -> Iterator[Block]:
+        with self._image.open(path, formats=_FORMATS) as image:
+            # A TIFF may be a stack. Other formats have a preview or an animation after the image.
+            frames = image.n_frames if image.format == "TIFF" else 1
+            for frame in range(frames):
+                if frame:
+                    image.seek(frame)
+                for pixels in self._pixels(path, image, frame):
+                    alone = frames == 1 and len(pixels) == image.height and self._axis in (None, -1, 2)
+                    yield Block(pixels, self._axis, small=alone and pixels.nbytes <= SMALL)
+
+    def _pixels(self, path: str, image: Any, frame: int) -> Iterator[Array]:
+        bits = depth(image)
+        mode = self._asked or natural_mode(image)
+        expected = self._expected or (mode, bits)  # none where no image could be opened a moment ago
+        if (mode, bits) != expected:
+            raise ValueError(
+                f"expected an image of mode {expected[0]} and {expected[1]} bits, as the first, got mode {mode} and "
+                f"{bits} bits (mode= converts modes, not bits)"
+            )
+        if bits == 8:
+            yield from _strips(image, {"grey": "L"}.get(mode, mode))
+        elif image.mode in ("RGB", "RGBA", "RGBX"):
+            with self._image.open(path, formats=_FORMATS) as low:
+                low.seek(frame)
+                yield from _wide_color(image, low, mode)
+        elif image.mode.startswith("I"):
+            for grey in _strips(image, image.mode):
+                yield _of_grey(grey.astype(np.uint16, copy=False), mode)
+        else:
+            raise ValueError(f"expected grey, RGB or RGBA of 16 bits, got {image.mode}")
+
+    def fingerprint(self) -> list[Any]:
+        """Return the files and how they are read."""
+        marks = zip(self._paths, self._marks, strict=True)
+        return ["images", self._asked, *([os.path.abspath(path), *mark] for path, mark in marks)]
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+def _starts(sizes: Sequence[int]) -> list[int]:
+    """Return where the items start, and the end."""
+    starts, files, nbytes = [0], 0, 0
+    for i, size in enumerate(sizes):
+        if files == _MOST_FILES or (files and nbytes + size > _MOST_BYTES):
+            starts.append(i)
+            files = nbytes = 0
+        files, nbytes = files + 1, nbytes + size
+    return [*starts, len(sizes)]
+
+
+def _raw_modes(image: Any) -> list[str]:
+    """Return how the file holds its pixels, as Pillow calls it."""
+    return [tile.args if isinstance(tile.args, str) else str(tile.args[0]) for tile in image.tile]
+
+
+def depth(image: Any) -> int:
+    """Return the bits per value that the file holds; Pillow's own mode says 8 for colors of 16."""
+    if image.mode.startswith("I;16") or any(";16" in raw for raw in _raw_modes(image)):
+        return 16
+    if image.mode in ("I", "F"):
+        raise ValueError(f"expected an image of 8 or 16 bits, got mode {image.mode}, of 32")
+    return 8
+
+
+def natural_mode(image: Any) -> str:
+    """Return the mode that an image has without a conversion."""
+    if image.mode == "L" or image.mode.startswith("I;16") or (image.mode == "I" and depth(image) == 16):
+        return "grey"
+    if image.mode not in MODES:
+        raise ValueError(f"expected an image of mode L, I;16, RGB or RGBA, got {image.mode} (mode= converts)")
+    return str(image.mode)
+
+
+def _strips(image: Any, mode: str) -> Iterator[Array]:
+    """Yield the pixels, converted, a few megabytes at a time: beside a large image there is no second one."""
+    width, height = image.size
+    rows = max(1, WINDOW // max(1, 4 * width))
+    image.load()
+    for top in range(0, height, rows):
+        strip = image if rows >= height else image.crop((0, top, width, min(height, top + rows)))
+        pixels = np.asarray(strip if strip.mode == mode else strip.convert(mode))
+        yield pixels if pixels.ndim == 3 else pixels[:, :, np.newaxis]
+
+
+def _of_grey(grey: Array, mode: str) -> Array:
+    """Return grey values of 16 bits as they are, or as equal colors, opaque."""
+    if mode == "grey":
+        return grey
+    color = np.broadcast_to(grey, (*grey.shape[:2], 3))
+    return color if mode == "RGB" else _with_alpha(color)
+
+
+def _with_alpha(color: Array) -> Array:
+    return np.concatenate([color, np.full_like(color[..., :1], 65535)], axis=-1)
+
+
+# Note [Colors of 16 bits]
+# Pillow keeps the high byte of each value. What it takes for that one depends on the byte order it is told, so a second
+# decoding with the other order gives the low byte.
+_OTHER_ORDER = {"L": "B", "B": "L", "N": "B" if sys.byteorder == "little" else "L"}
+
+
+def _wide_color(high: Any, low: Any, mode: str) -> Iterator[Array]:
+    """Yield RGB or RGBA of 16 bits. See Note [Colors of 16 bits]."""
+    has = high.mode
+    if mode == "grey" or has == "RGBX":
+        raise ValueError(f"expected grey values for mode={mode!r}, got {has} of 16 bits, which is not converted")
+    low.tile = [_in_other_order(tile) for tile in low.tile]
+    for high_bytes, low_bytes in zip(_strips(high, has), _strips(low, has), strict=True):
+        pixels = high_bytes.astype(np.uint16)
+        pixels <<= 8
+        pixels |= low_bytes
+        if has == "RGBA" and mode == "RGB":
+            yield pixels[..., :3]
+        else:
+            yield _with_alpha(pixels) if has != mode else pixels
+
+
+def _in_other_order(tile: Any) -> Any:
+    raw, *rest = (tile.args,) if isinstance(tile.args, str) else tile.args
+    if raw[:-1] not in ("RGB;16", "RGBA;16") or raw[-1] not in _OTHER_ORDER:
+        raise ValueError(f"expected RGB or RGBA of 16 bits, interleaved, got {raw}")
+    other = raw[:-1] + _OTHER_ORDER[raw[-1]]
+    return tile._replace(args=(other, *rest) if rest else other)

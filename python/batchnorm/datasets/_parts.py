@@ -1,0 +1,121 @@
+"""What a source is made of: parts, items, pieces and blocks; and what a worker keeps between them.
+
+A part is a file, an array or a run of images. Its items are what one worker does at a time and what is merged in order.
+A piece of an item is what can fail and be skipped for itself. Its blocks are arrays, small enough to lie in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+import numpy as np
+
+Array: TypeAlias = "np.ndarray[Any, Any]"
+
+# A block of a few megabytes takes so much longer than the calls around it that these don't show, and a worker needs no
+# more than one at a time.
+WINDOW = 8 * 2**20
+SMALL = 2**20  # bytes
+
+
+class Block(NamedTuple):
+    """Values in memory. Without `channels` they have all channels of the part, else those from `first` on.
+
+    What is `small` has at most so many bytes, its channels last, and is the only block of its piece.
+    """
+
+    array: Array
+    axis: int | None
+    first: int = 0
+    channels: int | None = None
+    small: bool = False
+
+
+class Piece(NamedTuple):
+    """What is read and fails as one. `counts` is how many more it makes of what the result calls items."""
+
+    name: str
+    blocks: Callable[[Worker], Iterator[Block]]
+    counts: int = 1
+    skippable: bool = True
+
+
+class Part(Protocol):
+    """What stays the same for all workers: where things lie, and into how many items they are cut."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def items(self) -> int: ...
+
+    def pieces(self, item: int) -> Iterator[Piece]:
+        """Yield what an item consists of, in order."""
+
+    def fingerprint(self) -> list[Any] | None:
+        """Return what tells this part from another or a changed one, as JSON; None if nothing does."""
+
+    def close(self) -> None: ...
+
+
+class Worker:
+    """What a thread keeps from one item to the next: one buffer, and the last file that it read."""
+
+    def __init__(self) -> None:
+        self._buffer = np.empty(0, np.uint8)
+        self._path: str | None = None
+        self._file: Any = None
+
+    def buffer(self, nbytes: int) -> Array:
+        """Return so many bytes, the same ones as before where they suffice."""
+        if self._buffer.nbytes < nbytes:
+            self._buffer = np.empty(0, np.uint8)  # before the new one is there, not after
+            self._buffer = np.empty(nbytes, np.uint8)
+        return self._buffer[:nbytes]
+
+    def file(self, path: str) -> Any:
+        """Return the file, open, without a buffer of its own."""
+        if path != self._path:
+            self.close()
+            self._file = open(path, "rb", buffering=0)  # noqa: SIM115
+            self._path = path
+        return self._file
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+        self._path = self._file = None
+
+
+@dataclass
+class Unreadable:
+    """A part that could not be opened: its one item says why."""
+
+    name: str
+    error: Exception
+    items: int = 1
+
+    def pieces(self, item: int) -> Iterator[Piece]:
+        """Yield a piece that raises."""
+        yield Piece(self.name, self._raise)
+
+    def _raise(self, worker: Worker) -> Iterator[Block]:
+        raise self.error
+
+    def fingerprint(self) -> list[Any]:
+        """Return the name and the reason."""
+        return ["unreadable", self.name, str(self.error)]
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+def native(array: Array) -> Array:
+    """Return an array that nobody else holds in native byte order, swapped in place."""
+    if array.dtype.isnative:
+        return array
+    swapped: Array = array.byteswap(inplace=True).view(array.dtype.newbyteorder("="))
+    return swapped

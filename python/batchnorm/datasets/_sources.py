@@ -1,0 +1,182 @@
+"""From what is given to the parts that it consists of."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NoReturn, TypeAlias
+
+from . import _chunked as chunked
+from . import _images as images
+from ._npy import NpyFile, NpzMember
+from ._parts import Part, Unreadable
+
+Axis: TypeAlias = "int | Literal['auto'] | None"
+_HDF5 = (".h5", ".hdf5", ".hdf")
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a source is read."""
+
+    axis: Axis
+    mode: str | None
+    dataset: str | None
+    skip: bool
+
+    @property
+    def of_images(self) -> int | None:
+        return -1 if self.axis == "auto" else self.axis
+
+    @property
+    def of_arrays(self) -> int | None:
+        return 1 if self.axis == "auto" else self.axis
+
+
+def is_array(source: object) -> bool:
+    """Tell whether this is an array in memory, or becomes one."""
+    return hasattr(source, "__array__") and not chunked.is_chunked(source) and not _is_dask(source)
+
+
+def is_stream(source: object) -> bool:
+    """Tell whether this is an iterable of arrays, and not an array, a path or paths."""
+    if isinstance(source, (list, tuple)):
+        return bool(source) and not any(_is_path(item) for item in source)
+    one = hasattr(source, "__array__") or _is_path(source) or chunked.is_chunked(source)
+    return not one and isinstance(source, Iterable)
+
+
+def _is_dask(source: object) -> bool:
+    return type(source).__module__.partition(".")[0] == "dask"
+
+
+def parts_of(source: object, options: Options) -> list[Part]:
+    """Return the parts of anything but an array in memory and a stream, in order."""
+    if _is_dask(source):
+        raise TypeError("source: expected an array in memory or a file, got a dask array (batchnorm.dask takes it)")
+    if chunked.is_chunked(source):
+        parts: list[Part] = [chunked.ChunkedArray(source, options.of_arrays, "source", lambda: None)]
+    elif _is_path(source):
+        parts = _of_paths([os.fsdecode(source)], options)  # type: ignore[arg-type]
+    elif isinstance(source, (list, tuple)):
+        if not source:
+            raise ValueError("source: expected a path or an array at least, got an empty list")
+        others = [item for item in source if not _is_path(item)]
+        if others:
+            raise TypeError(
+                f"source: expected paths alone or arrays alone, got {type(others[0]).__name__} beside paths"
+            )
+        parts = _of_paths([os.fsdecode(path) for path in source], options)
+    else:
+        raise TypeError(
+            "source: expected an array, a path, paths, an array of h5py or zarr, or an iterable of arrays, got "
+            f"{type(source).__name__}"
+        )
+    _require_use(parts, options)
+    return parts
+
+
+def _is_path(value: object) -> bool:
+    return isinstance(value, (str, bytes, os.PathLike))
+
+
+def _require_use(parts: list[Part], options: Options) -> None:
+    """Refuse options that would have no effect."""
+    if any(isinstance(part, Unreadable) for part in parts):
+        return
+    if options.mode is not None and not any(isinstance(part, images.Images) for part in parts):
+        raise ValueError(f"mode: expected None for a source without images, got {options.mode!r}")
+    if options.dataset is not None and not any(isinstance(part, (NpzMember, chunked.ChunkedArray)) for part in parts):
+        raise ValueError(f"dataset: expected None for a source without .npz, HDF5 or zarr, got {options.dataset!r}")
+
+
+def _of_paths(paths: Sequence[str], options: Options) -> list[Part]:
+    parts: list[Part] = []
+    run: list[str] = []  # images in a row are one part
+
+    def end_run() -> None:
+        if run:
+            parts.append(images.Images(list(run), options.of_images, options.mode))
+            run.clear()
+
+    for path in _files(paths):
+        opener = _opener(path, options)
+        if opener is None:
+            run.append(path)
+            continue
+        end_run()
+        try:
+            parts.append(opener())
+        except (ImportError, MemoryError):
+            raise
+        except Exception as error:
+            if not options.skip:
+                for part in parts:
+                    part.close()
+                fail(path, error)
+            parts.append(Unreadable(path, error))
+    end_run()
+    return parts
+
+
+def _files(paths: Iterable[str]) -> Iterator[str]:
+    """Yield files, from paths, folders of images and patterns; each folder and pattern sorted by name."""
+    for path in paths:
+        if os.path.isdir(path) and not chunked.is_zarr(path):
+            yield from _in_folder(path)
+        elif os.path.exists(path) or not glob.has_magic(path):
+            yield path
+        else:
+            found = sorted(
+                name for name in glob.glob(path, recursive=True) if not os.path.isdir(name) or chunked.is_zarr(name)
+            )
+            if not found:
+                raise FileNotFoundError(f"source: expected files that match {path!r}, got none")
+            yield from found
+
+
+def _in_folder(path: str) -> list[str]:
+    found = [
+        os.path.join(folder, name)
+        for folder, _, names in os.walk(path)
+        for name in names
+        if name.lower().endswith(images.SUFFIXES) and not name.startswith(".")
+    ]
+    if not found:
+        raise FileNotFoundError(f"source: expected images ({' '.join(images.SUFFIXES)}) in {path!r}, got none")
+    return sorted(found)
+
+
+def _opener(path: str, options: Options) -> Callable[[], Part] | None:
+    """Return what opens a file of arrays; None for an image."""
+    name, axis, dataset = path.lower(), options.of_arrays, options.dataset
+    if name.endswith(".npy"):
+        return lambda: NpyFile(path, axis)
+    if name.endswith(".npz"):
+        return lambda: NpzMember(path, axis, dataset)
+    if name.endswith(_HDF5):
+        return lambda: chunked.hdf5_array(path, axis, dataset)
+    if os.path.isdir(path) or name.rstrip("/").endswith(".zarr"):
+        return lambda: chunked.zarr_array(path, axis, dataset)
+    return None
+
+
+def fail(name: str, error: Exception) -> NoReturn:
+    """Raise an error of the same kind that names the file or the item."""
+    if isinstance(error, OSError) and error.errno is not None and error.filename is not None:
+        raise error  # it does
+    text = str(error) or type(error).__name__
+    if name not in text:
+        text = f"{name}: {text}"
+    for kind in (TypeError, OSError):
+        if isinstance(error, kind):
+            raise kind(text) from error
+    raise ValueError(text) from error
+
+
+def source_marks(parts: Sequence[Part]) -> list[Any] | None:
+    """Return the fingerprint of all parts; None if one has none."""
+    marks = [part.fingerprint() for part in parts]
+    return None if any(mark is None for mark in marks) else marks

@@ -1,0 +1,198 @@
+"""Statistics of data sets: sources that are broken, and arguments that are wrong."""
+
+from __future__ import annotations
+
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from batchnorm.datasets import statistics
+from data_sets import values
+
+
+def test_truncated_npy(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", values())
+    whole = (tmp_path / "x.npy").read_bytes()
+    (tmp_path / "x.npy").write_bytes(whole[:-1])
+    with pytest.raises(ValueError, match=r"x\.npy: expected 3360 bytes of values, got 3359: the file is truncated"):
+        statistics(tmp_path / "x.npy")
+    (tmp_path / "y.npy").write_bytes(whole)
+    result = statistics([tmp_path / "x.npy", tmp_path / "y.npy"], on_error="skip")
+    assert result.items == 1 and result.count.tolist() == [6 * 7 * 4] * 5
+    ((name, message),) = result.skipped
+    assert name == str(tmp_path / "x.npy") and "truncated" in message
+
+
+def test_npy_that_shrinks_during_the_run(tmp_path: Path, small_windows: None) -> None:
+    """A part of it may have been counted, so it is not skipped."""
+    path = tmp_path / "x.npy"
+    np.save(path, values())
+    from batchnorm.datasets._npy import NpyFile
+
+    opened = NpyFile(str(path), 1)
+    path.write_bytes(path.read_bytes()[:-8])
+    piece = next(opened.pieces(opened.items - 1))
+    assert not piece.skippable
+    from batchnorm.datasets._parts import Worker
+
+    worker = Worker()
+    with pytest.raises(ValueError, match=r"expected 8 bytes more, got the end of the file"):
+        list(piece.blocks(worker))
+    worker.close()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "EOF|magic"),
+        (b"text, not an array", "magic"),
+        (b"\x93NUMPY\x03\x00" + b"\0" * 20, r"expected version 1\.0 or 2\.0 of the \.npy format, got 3\.0"),
+    ],
+)
+def test_foreign_npy(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "x.npy").write_bytes(content)
+    with pytest.raises(ValueError, match=message) as raised:
+        statistics(tmp_path / "x.npy")
+    assert "x.npy: " in str(raised.value)
+
+
+def test_objects_are_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.array([[1, None]], object), allow_pickle=True)
+    np.savez(tmp_path / "x.npz", x=np.array([[1, None]], object))
+    for name in ("x.npy", "x.npz"):
+        with pytest.raises(ValueError, match=rf"{name}.*: expected numbers, got Python objects"):
+            statistics(tmp_path / name)
+
+
+def test_a_dtype_without_statistics(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", values(np.int64))
+    for on_error in ("raise", "skip"):  # it was read well
+        with pytest.raises(TypeError, match=r"x\.npy: x: expected .*int64"):
+            statistics(tmp_path / "x.npy", on_error=on_error)  # type: ignore[arg-type]
+
+
+def test_npz_without_that_array(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", a=values(), b=values())
+    for dataset in (None, "c"):
+        with pytest.raises(ValueError, match=rf"x\.npz: dataset: expected one of 'a', 'b', got {dataset!r}"):
+            statistics(tmp_path / "x.npz", dataset=dataset)
+
+
+def test_npz_with_a_wrong_checksum(tmp_path: Path) -> None:
+    x = np.full((200, 3, 40), 7, np.uint8)  # more than what zipfile reads with the header
+    np.savez(tmp_path / "x.npz", x=x)
+    content = (tmp_path / "x.npz").read_bytes()
+    assert content.count(x.tobytes()) == 1
+    (tmp_path / "x.npz").write_bytes(content.replace(x.tobytes(), b"\x08" + x.tobytes()[1:]))
+    with pytest.raises(ValueError, match=r"x\.npz\[x\]: Bad CRC-32"):
+        statistics(tmp_path / "x.npz")
+    np.save(tmp_path / "y.npy", x)
+    result = statistics([tmp_path / "x.npz", tmp_path / "y.npy"], on_error="skip")
+    assert result.items == 1 and result.mean.tolist() == [7, 7, 7]
+    assert [name for name, _ in result.skipped] == [f"{tmp_path / 'x.npz'}[x]"]
+
+
+def test_a_zip_that_holds_no_array(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+        archive.writestr("readme.txt", "nothing")
+    with pytest.raises(ValueError, match="expected one of the arrays, of which there are none, got None"):
+        statistics(tmp_path / "x.npz")
+
+
+def test_broken_hdf5(tmp_path: Path) -> None:
+    pytest.importorskip("h5py", reason="needs the extra [hdf5]")
+    (tmp_path / "x.h5").write_bytes(b"\x89HDF\r\n\x1a\n")
+    with pytest.raises(OSError, match=r"x\.h5"):
+        statistics(tmp_path / "x.h5")
+    assert [name for name, _ in statistics([tmp_path / "x.h5"], on_error="skip").skipped] == [str(tmp_path / "x.h5")]
+
+
+def test_items_of_an_iterable_that_do_not_fit() -> None:
+    with pytest.raises(ValueError, match=r"source\[1\]: expected 3 channels, as before, got 4"):
+        statistics([np.zeros((2, 3)), np.zeros((2, 4))])
+    with pytest.raises(ValueError, match=r"source\[1\]: x: expected at least 2 dimensions"):
+        statistics([np.zeros((2, 3)), np.zeros(3)])
+    with pytest.raises(TypeError, match=r"source\[0\]: x: expected"):
+        statistics([np.zeros((2, 3), complex)])
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"axis": 1.5}, TypeError, "axis: expected an int"),
+        ({"axis": "channels"}, TypeError, "axis: expected an int"),
+        ({"workers": 0}, ValueError, "workers: expected an int >= 1, got 0"),
+        ({"workers": True}, TypeError, "workers: expected an int, got bool"),
+        ({"progress": 1}, TypeError, "progress: expected a bool"),
+        ({"on_error": "ignore"}, ValueError, "on_error: expected 'raise' or 'skip'"),
+        ({"mode": "CMYK"}, ValueError, "mode: expected 'grey' or 'RGB' or 'RGBA'"),
+        ({"mode": "RGB"}, ValueError, "mode: expected None for a source without images, got 'RGB'"),
+        ({"dataset": 1}, TypeError, "dataset: expected a str or None, got int"),
+        ({"dataset": "x"}, ValueError, "dataset: expected None for a source without .npz, HDF5 or zarr, got 'x'"),
+        ({"nan_policy": "drop"}, ValueError, "nan_policy: expected"),
+        ({"extremes": 0}, TypeError, "extremes: expected a bool"),
+        ({"axis": 4}, ValueError, "x.npy: axis: expected an int from -4 to 3, got 4"),
+    ],
+    ids=str,
+)
+def test_bad_options(tmp_path: Path, options: dict[str, Any], error: type[Exception], message: str) -> None:
+    np.save(tmp_path / "x.npy", values())
+    with pytest.raises(error) as raised:
+        statistics(tmp_path / "x.npy", **options)
+    assert message in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("source", "error", "message"),
+    [
+        (3, TypeError, "source: expected an array, a path, paths, .* got int"),
+        ([], ValueError, "source: expected a path or an array at least, got an empty list"),
+        (["x.npy", np.zeros((2, 2))], TypeError, "source: expected paths alone or arrays alone, got ndarray"),
+        ("no/such.npy", FileNotFoundError, r"no/such\.npy"),
+        ("no/such.png", FileNotFoundError, r"no/such\.png"),
+        ("no/*.npy", FileNotFoundError, r"source: expected files that match 'no/\*\.npy', got none"),
+        (np.zeros(3), ValueError, r"source\[0\]: x: expected at least 2 dimensions"),
+        (np.ma.masked_array([[1.0]]), TypeError, "without a mask"),
+    ],
+    ids=repr,
+)
+def test_bad_sources(source: object, error: type[Exception], message: str) -> None:
+    if "png" in str(source):
+        pytest.importorskip("PIL", reason="needs the extra [datasets]")
+    with pytest.raises(error, match=message):
+        statistics(source)
+
+
+def test_options_of_files_for_arrays() -> None:
+    for name, value in (("mode", "RGB"), ("dataset", "x")):
+        with pytest.raises(ValueError, match=f"{name}: expected None for arrays, got '{value}'"):
+            statistics(np.zeros((2, 2)), **{name: value})  # type: ignore[arg-type]
+
+
+def test_an_axis_that_an_npy_does_not_have(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.zeros(3))
+    with pytest.raises(ValueError, match=r"x\.npy: expected at least 2 dimensions, got shape \(3,\)"):
+        statistics(tmp_path / "x.npy")
+
+
+def test_a_dask_array_is_sent_elsewhere() -> None:
+    dask = pytest.importorskip("dask.array", reason="needs dask")
+    with pytest.raises(TypeError, match=r"source: .* got a dask array"):
+        statistics(dask.zeros((4, 3)))
+
+
+@pytest.mark.parametrize(
+    ("package", "name", "extra"), [("PIL", "x.png", "datasets"), ("h5py", "x.h5", "hdf5"), ("zarr", "x.zarr", "zarr")]
+)
+@pytest.mark.parametrize("on_error", ["raise", "skip"])
+def test_a_package_is_missing(
+    monkeypatch: pytest.MonkeyPatch, package: str, name: str, extra: str, on_error: Any
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    told = {"PIL": "Pillow"}.get(package, package)
+    with pytest.raises(ImportError, match=rf"need {told}: pip install 'batchnorm\[{extra}\]'"):
+        statistics(name, on_error=on_error)

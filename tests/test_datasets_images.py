@@ -1,0 +1,227 @@
+"""Statistics of images: formats, modes, bits, and files that are broken."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("PIL", reason="needs the extra [datasets]")
+
+from PIL import Image
+
+from batchnorm.datasets import _images, _items, statistics
+from data_sets import assert_of
+from images import write_png16, write_tiff16
+
+SIDES = 20, 30
+CHANNELS = {"grey": 1, "RGB": 3, "RGBA": 4}
+
+
+def pixels(mode: str, n: int = 1, dtype: Any = np.uint8) -> np.ndarray[Any, Any]:
+    rng = np.random.default_rng(0)
+    return rng.integers(0, np.iinfo(dtype).max + 1, (n, *SIDES, CHANNELS[mode])).astype(dtype)
+
+
+def save(path: Path, image: np.ndarray[Any, Any]) -> None:
+    Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(path)
+
+
+def folder_of(path: Path, images: np.ndarray[Any, Any], suffix: str = ".png") -> Path:
+    for i, image in enumerate(images):
+        save(path / f"{i:03}{suffix}", image)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".TIFF"])
+@pytest.mark.parametrize("mode", CHANNELS)
+def test_formats_and_modes(tmp_path: Path, mode: str, suffix: str) -> None:
+    x = pixels(mode, 3)
+    folder_of(tmp_path, x, suffix)
+    assert_of(statistics(tmp_path), x, -1, items=3)
+    assert_of(statistics(tmp_path, axis=None), x, None, items=3)
+
+
+def test_jpeg(tmp_path: Path) -> None:
+    """JPEG loses: the pixels are those that Pillow decodes, of sizes that differ."""
+    decoded = []
+    for i in range(3):
+        image = Image.fromarray(pixels("RGB")[0][: 8 + i])
+        image.save(tmp_path / f"{i}.jpg")
+        with Image.open(tmp_path / f"{i}.jpg") as again:
+            decoded.append(np.asarray(again).reshape(-1, 3))
+    assert_of(statistics(tmp_path), np.concatenate(decoded), -1, items=3)
+
+
+def test_folders_are_searched_in_order(tmp_path: Path) -> None:
+    x = pixels("RGB", 4)
+    for i, name in enumerate(["a/x/0.png", "a/y.png", "b/1.PNG", "c.png"]):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save(path, x[i])
+    (tmp_path / "a" / "notes.txt").write_text("no image")
+    (tmp_path / "a" / "._hidden.png").write_text("no image")
+    assert_of(statistics(tmp_path), x, -1, items=4)
+    assert_of(statistics(str(tmp_path / "**" / "*.[pP]*")), x, -1, items=4)
+    assert_of(statistics([tmp_path / "c.png", tmp_path / "a"]), x[[3, 0, 1]], -1, items=3)
+
+
+def test_a_folder_without_images(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"source: expected images \(\.jpg .*\) in .*, got none"):
+        statistics(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_grey_of_16_bits(tmp_path: Path, suffix: str) -> None:
+    x = pixels("grey", 2, np.uint16)
+    folder_of(tmp_path, x, suffix)
+    assert_of(statistics(tmp_path), x, -1, items=2)
+    assert_of(statistics(tmp_path, mode="RGB"), np.repeat(x, 3, axis=-1), -1, items=2)
+    opaque = np.concatenate([np.repeat(x, 3, axis=-1), np.full_like(x, 65535)], axis=-1)
+    assert_of(statistics(tmp_path, mode="RGBA"), opaque, -1, items=2)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_colors_of_16_bits(tmp_path: Path, mode: str) -> None:
+    """Pillow gives 8 of them."""
+    x = pixels(mode, 4, np.uint16)
+    write_png16(tmp_path / "0.png", x[0])
+    write_tiff16(tmp_path / "1.tif", x[1])
+    write_tiff16(tmp_path / "2.tif", x[2], ">")
+    write_tiff16(tmp_path / "3.tif", x[3], deflated=True)
+    with Image.open(tmp_path / "0.png") as image:
+        assert np.asarray(image).dtype == np.uint8
+    assert_of(statistics(tmp_path), x, -1, items=4)
+    assert_of(statistics(tmp_path, mode="RGB"), x[..., :3], -1, items=4)
+    alpha = x[..., 3:] if mode == "RGBA" else np.full((4, *SIDES, 1), 65535, np.uint16)
+    assert_of(statistics(tmp_path, mode="RGBA"), np.concatenate([x[..., :3], alpha], axis=-1), -1, items=4)
+    with pytest.raises(ValueError, match=rf"0\.png: expected grey values for mode='grey', got {mode} of 16 bits"):
+        statistics(tmp_path, mode="grey")
+
+
+def test_grey_and_alpha_of_16_bits(tmp_path: Path) -> None:
+    write_png16(tmp_path / "x.png", pixels("RGBA", 1, np.uint16)[0, :, :, :2])
+    with pytest.raises(ValueError, match=r"x\.png: expected RGB or RGBA of 16 bits, interleaved, got LA;16B"):
+        statistics(tmp_path)
+    with pytest.raises(ValueError, match=r"x\.png: expected grey values for mode='grey', got RGBA of 16 bits"):
+        statistics(tmp_path, mode="grey")
+
+
+@pytest.mark.parametrize(("first", "second"), [("RGB", "grey"), ("grey", "RGBA"), ("RGBA", "RGB")])
+def test_modes_that_differ(tmp_path: Path, first: str, second: str) -> None:
+    save(tmp_path / "a.png", pixels(first)[0])
+    save(tmp_path / "b.png", pixels(second)[0])
+    message = f"b.png: expected an image of mode {first} and 8 bits, as the first, got mode {second} and 8 bits"
+    with pytest.raises(ValueError) as raised:  # noqa: PT011
+        statistics(tmp_path)
+    assert message in str(raised.value)
+    result = statistics(tmp_path, on_error="skip")
+    assert result.items == 1 and len(result.count) == CHANNELS[first]
+    assert [name for name, _ in result.skipped] == [str(tmp_path / "b.png")]
+
+
+def test_bits_that_differ(tmp_path: Path) -> None:
+    save(tmp_path / "a.png", pixels("grey")[0])
+    save(tmp_path / "b.png", pixels("grey", 1, np.uint16)[0])
+    for mode in (None, "grey"):
+        with pytest.raises(ValueError, match=r"b\.png: expected .* and 8 bits, as the first, .* grey and 16 bits"):
+            statistics(tmp_path, mode=mode)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("to", CHANNELS)
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK"])
+def test_modes_that_are_asked_for(tmp_path: Path, mode: str, to: str) -> None:
+    suffix = ".tif" if mode == "CMYK" else ".png"
+    image = Image.fromarray(pixels("RGB")[0]).convert(mode)
+    image.save(tmp_path / f"x{suffix}")
+    want = np.asarray(image.convert("L" if to == "grey" else to)).reshape(*SIDES, CHANNELS[to])
+    assert_of(statistics(tmp_path, mode=to), want, -1)  # type: ignore[arg-type]
+    if mode in ("1", "LA", "P", "CMYK"):
+        with pytest.raises(ValueError, match=rf"expected an image of mode L, I;16, RGB or RGBA, got {mode} \(mode="):
+            statistics(tmp_path)
+
+
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_images_of_32_bits(tmp_path: Path, mode: str) -> None:
+    Image.new(mode, (4, 4)).save(tmp_path / "x.tif")
+    for asked in (None, "grey"):
+        with pytest.raises(ValueError, match=rf"x\.tif: expected an image of 8 or 16 bits, got mode {mode}, of 32"):
+            statistics(tmp_path, mode=asked)  # type: ignore[arg-type]
+
+
+def test_all_pages_of_a_tiff(tmp_path: Path) -> None:
+    x = pixels("RGB", 3)
+    pages = [Image.fromarray(page) for page in x]
+    pages[0].save(tmp_path / "x.tif", save_all=True, append_images=pages[1:])
+    assert_of(statistics(tmp_path), x, -1)
+
+
+@pytest.mark.parametrize(("dtype", "mode"), [(np.uint8, "RGB"), (np.uint16, "RGB"), (np.uint16, "grey")])
+def test_large_images_are_taken_in_strips(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: Any, mode: str
+) -> None:
+    x = pixels(mode, 1, dtype)
+    write = write_png16 if dtype is np.uint16 and mode == "RGB" else save
+    write(tmp_path / "x.png", x[0])
+    monkeypatch.setattr(_images, "WINDOW", 4 * SIDES[1] * 3)
+    assert_of(statistics(tmp_path), x, -1)
+
+
+def broken_folder(tmp_path: Path) -> np.ndarray[Any, Any]:
+    """Images 3 and 5 of 8 are broken, in different ways."""
+    x = pixels("RGB", 8)
+    folder_of(tmp_path, x)
+    (tmp_path / "003.png").write_bytes((tmp_path / "003.png").read_bytes()[:-500])
+    (tmp_path / "005.png").write_text("text")
+    return x[[0, 1, 2, 4, 6, 7]]
+
+
+def test_broken_images(tmp_path: Path) -> None:
+    good = broken_folder(tmp_path)
+    with pytest.raises(OSError, match=r"003\.png: "):
+        statistics(tmp_path)
+    result = statistics(tmp_path, on_error="skip", workers=3)
+    assert result.items == 6
+    assert [Path(name).name for name, _ in result.skipped] == ["003.png", "005.png"]
+    assert all(message and "\n" not in message for _, message in result.skipped)
+    np.testing.assert_allclose(result.mean, good.mean((0, 1, 2)), rtol=1e-13)
+
+
+def test_nothing_but_broken_images(tmp_path: Path) -> None:
+    (tmp_path / "x.png").write_text("text")
+    result = statistics([tmp_path / "x.png", tmp_path / "missing.png"], on_error="skip")
+    assert (result.items, result.count.tolist(), len(result.skipped)) == (0, [], 2)
+
+
+@pytest.mark.threaded
+def test_the_same_bits_for_any_number_of_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_images, "_MOST_FILES", 3)
+    folder_of(tmp_path, pixels("RGB", 20))
+    first = statistics(tmp_path, workers=1)
+    for workers in (2, 3, 8):
+        assert statistics(tmp_path, workers=workers).stats == first.stats
+
+
+def test_items_depend_on_the_files_alone() -> None:
+    assert _images._starts([]) == [0, 0]
+    assert _images._starts([1] * 150) == [0, 64, 128, 150]
+    mb = 2**20
+    assert _images._starts([mb, 2 * mb, mb // 2, mb // 2, 1]) == [0, 1, 2, 4, 5]
+
+
+def test_small_images_are_taken_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In several calls, where they are more than a window."""
+    x = pixels("RGB", 20)
+    monkeypatch.setattr(_items, "WINDOW", 3 * x[0].nbytes - 1)
+    calls: list[int] = []
+    channel_stats = _items.channel_stats
+
+    def counting(values: Any, **options: Any) -> Any:
+        calls.append(values.size)
+        return channel_stats(values, **options)
+
+    monkeypatch.setattr(_items, "channel_stats", counting)
+    assert_of(statistics(folder_of(tmp_path, x), workers=1), x, -1, items=20)
+    assert calls == [3 * x[0].size] * 6 + [2 * x[0].size]

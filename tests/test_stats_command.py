@@ -1,0 +1,195 @@
+"""The command ``python -m batchnorm stats``."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rich", reason="needs the extra [datasets]")
+
+import batchnorm as bn
+from batchnorm.__main__ import main
+from batchnorm.datasets import _plot, _progress, _sample
+from data_sets import values
+from processes import run
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    image = pytest.importorskip("PIL.Image", reason="needs the extra [datasets]")
+    rng = np.random.default_rng(0)
+    for i in range(3):
+        image.fromarray(rng.integers(0, 256, (20, 30, 3), np.uint8)).save(tmp_path / f"{i}.png")
+    return tmp_path
+
+
+def numbers(text: str, name: str) -> list[float]:
+    match = re.search(rf"{name}=\[(.*?)\]", text)
+    assert match
+    return [float(n) for n in match[1].split(", ")]
+
+
+def test_the_table(photos: Path) -> None:
+    done = run("-m", "batchnorm", "stats", str(photos), "--scale", "255")
+    assert (done.returncode, done.stderr) == (0, "")
+    pixels = np.stack([np.asarray(pytest.importorskip("PIL.Image").open(photos / f"{i}.png")) for i in range(3)]) / 255
+    lines = done.stdout.splitlines()
+    assert lines[0].strip() == "3 items, values divided by 255"
+    header = lines[2].split()
+    assert header == ["channel", "count", "mean", "std", "min", "max"]
+    rows = [line.split() for line in lines[4:7]]
+    for channel, row in enumerate(rows):
+        of = pixels[..., channel]
+        assert row[:2] == [str(channel), "1,800"]
+        assert [float(n) for n in row[2:]] == pytest.approx([of.mean(), of.std(), of.min(), of.max()], rel=1e-5)
+    assert "torchvision  transforms.Normalize(mean=[" in done.stdout
+    assert "Keras        keras.layers.Normalization(axis=-1, mean=[" in done.stdout
+    torchvision, keras = lines[-2], lines[-1]
+    for line in (torchvision, keras):
+        assert numbers(line, "mean") == pytest.approx(pixels.mean((0, 1, 2)), rel=1e-5)
+    assert numbers(torchvision, "std") == pytest.approx(pixels.std((0, 1, 2)), rel=1e-5)
+    assert numbers(keras, "variance") == pytest.approx(pixels.var((0, 1, 2)), rel=1e-5)
+
+
+def test_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    x = values()
+    x[0, 2] = np.nan
+    np.save(tmp_path / "x.npy", x)
+    assert main(["stats", str(tmp_path / "x.npy"), "--json", "--scale", "2"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    stats = bn.channel_stats(x, extremes=True)
+    assert report["count"] == stats.count.tolist() and report["items"] == 1 and report["scale"] == 2
+    for name, want in (("mean", stats.mean), ("std", stats.std()), ("min", stats.min), ("max", stats.max)):
+        assert report[name][2] is None
+        assert [n for n in report[name] if n is not None] == pytest.approx(np.delete(want, 2) / 2, rel=1e-12)
+    assert "float('nan')" in report["torchvision"]
+    assert report["keras"].startswith("keras.layers.Normalization(axis=-1, mean=[")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "channels"),
+    [(["--axis", "-1"], 4), (["--axis", "0"], 6), (["--axis", "none"], 1), (["--nan-policy", "omit"], 5), ([], 5)],
+    ids=str,
+)
+def test_options_that_are_passed_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], channels: int
+) -> None:
+    np.savez(tmp_path / "x.npz", a=values(), b=values())
+    checkpoint = ["--checkpoint", str(tmp_path / "run"), "--workers", "2"]
+    assert main(["stats", str(tmp_path / "x.npz"), "--dataset", "b", "--json", *arguments, *checkpoint]) == 0
+    assert len(json.loads(capsys.readouterr().out)["count"]) == channels
+    assert (tmp_path / "run").exists()
+
+
+def test_mode_and_skipped_files(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (photos / "1.png").write_text("text")
+    assert main(["stats", str(photos), "--mode", "grey"]) == 1
+    assert re.match(r"batchnorm stats: .*1\.png", capsys.readouterr().err)
+    assert main(["stats", str(photos), "--mode", "grey", "--on-error", "skip", "--json"]) == 0
+    shown = capsys.readouterr()
+    assert re.match(r"skipped .*1\.png: cannot identify image file", shown.err)
+    report = json.loads(shown.out)
+    assert report["items"] == 2 and len(report["count"]) == 1
+    assert [Path(skipped["name"]).name for skipped in report["skipped"]] == ["1.png"]
+
+
+def test_nothing_is_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "x.npy").write_text("text")
+    assert main(["stats", str(tmp_path / "x.npy"), "--on-error", "skip"]) == 1
+    assert "batchnorm stats: expected values, got none" in capsys.readouterr().err
+
+
+def test_many_channels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.save(tmp_path / "x.npy", np.ones((2, 100)))
+    assert main(["stats", str(tmp_path / "x.npy")]) == 0
+    assert "36 more channels: --json has them." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--axis", "x"], "expected an integer or 'none', got 'x'"),
+        (["--scale", "0"], "expected a finite number > 0, got '0'"),
+        (["--scale", "nan"], "expected a finite number > 0, got 'nan'"),
+        (["--workers", "0"], "expected a positive integer, got '0'"),
+        (["--plot", "no/x.png"], "no such directory: no"),
+        (["--mode", "CMYK"], "invalid choice: 'CMYK'"),
+    ],
+    ids=str,
+)
+def test_bad_arguments(capsys: pytest.CaptureFixture[str], arguments: list[str], message: str) -> None:
+    with pytest.raises(SystemExit) as raised:
+        main(["stats", "x.npy", *arguments])
+    assert raised.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_an_extra_is_missing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert main(["stats", "x.npy"]) == 2
+    assert capsys.readouterr().err == "batchnorm stats needs rich: pip install 'batchnorm[datasets]'\n"
+
+
+@pytest.mark.parametrize("shape", [(50, 3), (50, 20), (50, 1), (0, 2)], ids=str)
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_the_plot(tmp_path: Path, shape: tuple[int, int], dtype: Any) -> None:
+    pytest.importorskip("matplotlib", reason="needs the extra [datasets]")
+    np.save(tmp_path / "x.npy", values(dtype, shape))
+    status = main(["stats", str(tmp_path / "x.npy"), "--plot", str(tmp_path / "x.png")])
+    if shape[0] == 0:
+        assert status == 1 and not (tmp_path / "x.png").exists()
+    else:
+        assert status == 0 and (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_plot_is_of_a_sample(tmp_path: Path, small_windows: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = values(np.float64, (400, 3))
+    x[5, 1] = np.inf
+    np.save(tmp_path / "x.npy", x)
+    how: dict[str, Any] = {"axis": "auto", "mode": None, "dataset": None, "nan_policy": "propagate"}
+    all_of_it = _sample.sample([str(tmp_path / "x.npy")], **how)
+    for channel, some in enumerate(all_of_it):
+        np.testing.assert_array_equal(some, x[np.isfinite(x[:, channel]), channel])
+    monkeypatch.setattr(_sample, "_MOST_ITEMS", 5)
+    few = _sample.sample([str(tmp_path / "x.npy")], **how)
+    assert all(0 < some.size < 100 and np.isin(some, x[:, channel]).all() for channel, some in enumerate(few))
+
+
+def test_bins() -> None:
+    assert _plot.bin_edges([np.array([3, 5], np.uint8)]).tolist() == [2.5, 3.5, 4.5, 5.5]
+    wide = _plot.bin_edges([np.array([0, 65535], np.uint16)])
+    assert len(wide) == 257 and set(np.diff(wide)) == {256} and wide[-1] > 65535
+    for constant in (_plot.bin_edges([np.array([2.0, 2.0])]), _plot.bin_edges([np.array([], np.uint8)])):
+        assert (np.diff(constant) > 0).all()
+
+
+def test_the_progress_bar(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # what rich takes for a terminal
+    monkeypatch.setenv("TERM", "xterm")
+    for patience, wanted, shown in ((1e9, True, False), (0.0, False, False), (-1.0, True, True)):
+        monkeypatch.setattr(_progress, "_PATIENCE", patience)
+        with _progress.Meter(10, wanted=wanted) as meter:
+            for i in range(10):
+                meter.show(i)
+        captured = capsys.readouterr()
+        assert captured.out == "" and bool(captured.err) == shown
+    monkeypatch.delenv("FORCE_COLOR")
+    with _progress.Meter(None, wanted=True) as meter:
+        meter.show(1)
+    assert capsys.readouterr().err == ""
+
+
+def test_the_progress_bar_without_rich(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setattr(_progress, "_PATIENCE", -1.0)
+    monkeypatch.setitem(sys.modules, "rich.console", None)
+    with _progress.Meter(10, wanted=True) as meter:
+        meter.show(1)
+        meter.show(2)
+    assert capsys.readouterr().err == ""
