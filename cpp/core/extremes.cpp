@@ -78,7 +78,7 @@ void ChannelExtremes(const ArrayView& x, std::size_t axis, const ArrayView* mask
     return;
   }
   const KernelTable& table = ActiveKernels();
-  VisitElement(KernelDType({&x}, mask), [&](auto zero) {
+  VisitSummed(SumsDType(x, mask), [&](auto zero) {
     using E = decltype(zero);
     const Operand<E> source(x, layout, table);
     const Plan plan(layout, source, Purpose::kSums, CompanyOf(mask));

@@ -160,7 +160,7 @@ void ChannelStatistics(const ArrayView& x, std::size_t axis, const ArrayView* sh
   if (layout.Values() == 0) return;
   const KernelTable& table = ActiveKernels();
   const bool weighted = shared && shared->dtype != DType::kBool;
-  VisitElement(weighted ? DType::kFloat64 : KernelDType({&x}, shared), [&](auto zero) {
+  VisitSummed(weighted ? DType::kFloat64 : SumsDType(x, shared), [&](auto zero) {
     using E = decltype(zero);
     const Operand<E> source(x, layout, table);
     const Plan plan(layout, source, Purpose::kSums, CompanyOf(shared));
@@ -173,8 +173,10 @@ void ChannelStatistics(const ArrayView& x, std::size_t axis, const ArrayView* sh
       };
       RunSweeps<Lane<E>>(plan, WorkersFor(BytesOf(layout, x), workers), reducer, finish, NoMap{});
     };
-    if (IsInteger(x.dtype) && !weighted) {
-      const Precision precision = ItemSize(x.dtype) == 1 ? Precision::kNarrow : Precision::kWide;
+    const Precision precision = ItemSize(x.dtype) == 1 ? Precision::kNarrow : Precision::kWide;
+    if constexpr (kByte<E>) {
+      run(IntegerReducer<E>(plan, table, layout, source, precision, shared));
+    } else if (IsInteger(x.dtype) && !weighted) {
       run(IntegerReducer<E>(plan, table, layout, source, precision, shared));
     } else {
       run(MomentReducer<E>(plan, table, layout, source, Precision::kWide, shared));

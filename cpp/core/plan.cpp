@@ -110,6 +110,8 @@ template Plan::Plan(const Layout&, const Operand<float>&, Purpose, Company);
 template Plan::Plan(const Layout&, const Operand<double>&, Purpose, Company);
 template Plan::Plan(const Layout&, const Operand<Float16>&, Purpose, Company);
 template Plan::Plan(const Layout&, const Operand<BFloat16>&, Purpose, Company);
+template Plan::Plan(const Layout&, const Operand<std::uint8_t>&, Purpose, Company);
+template Plan::Plan(const Layout&, const Operand<std::int8_t>&, Purpose, Company);
 
 // Channels in a group of the planar walk whose runs touch, so that they make stretches that memory streams. A group
 // that is summed first should still be in cache when it is mapped, and leave groups for every thread.

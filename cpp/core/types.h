@@ -29,6 +29,14 @@ decltype(auto) VisitElement(DType dtype, F&& f) {
   return VisitLane(dtype, std::forward<F>(f));
 }
 
+// One that kernels for sums exist for.
+template <class F>
+decltype(auto) VisitSummed(DType dtype, F&& f) {
+  if (dtype == DType::kUInt8) return std::forward<F>(f)(std::uint8_t{});
+  if (dtype == DType::kInt8) return std::forward<F>(f)(std::int8_t{});
+  return VisitElement(dtype, std::forward<F>(f));
+}
+
 inline std::size_t ItemSize(DType dtype) {
   switch (dtype) {
     case DType::kFloat64:
@@ -56,11 +64,17 @@ template <>
 inline constexpr DType kDTypeOf<Float16> = DType::kFloat16;
 template <>
 inline constexpr DType kDTypeOf<BFloat16> = DType::kBFloat16;
+template <>
+inline constexpr DType kDTypeOf<std::uint8_t> = DType::kUInt8;
+template <>
+inline constexpr DType kDTypeOf<std::int8_t> = DType::kInt8;
 
 inline const Kernels<float>& KernelsOf(const KernelTable& table, float) { return table.f32; }
 inline const Kernels<double>& KernelsOf(const KernelTable& table, double) { return table.f64; }
 inline const Kernels<Float16>& KernelsOf(const KernelTable& table, Float16) { return table.f16; }
 inline const Kernels<BFloat16>& KernelsOf(const KernelTable& table, BFloat16) { return table.bf16; }
+inline const Kernels<std::uint8_t>& KernelsOf(const KernelTable& table, std::uint8_t) { return table.u8; }
+inline const Kernels<std::int8_t>& KernelsOf(const KernelTable& table, std::int8_t) { return table.i8; }
 
 // Who computes a call: how many threads at most, and whether they take subnormal numbers for 0.
 struct Workers {
@@ -85,6 +99,11 @@ inline DType KernelDType(std::initializer_list<const ArrayView*> arrays, const A
   bool same = !IsInteger(first) && !mask;
   for (const ArrayView* a : arrays) same = same && (!a || a->dtype == first || a->dtype == DType::kSign);
   return same ? first : LaneOfDType(first);
+}
+
+// The same for sums over one array alone.
+inline DType SumsDType(const ArrayView& x, const ArrayView* mask) {
+  return ItemSize(x.dtype) == 1 && !mask ? x.dtype : KernelDType({&x}, mask);
 }
 
 // One value per channel, float32 or float64, any stride (0 for one value that all share), any alignment; absent where

@@ -326,5 +326,7 @@ template class Operand<float>;
 template class Operand<double>;
 template class Operand<Float16>;
 template class Operand<BFloat16>;
+template class Operand<std::uint8_t>;
+template class Operand<std::int8_t>;
 
 }  // namespace batchnorm

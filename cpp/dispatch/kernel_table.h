@@ -8,8 +8,8 @@
 
 namespace batchnorm {
 
-// The element types of arrays in memory. Kernels exist for the floating ones; what is of another type than its kernel,
-// integers among them, is converted block by block.
+// The element types of arrays in memory. Kernels exist for the floating ones, and sums for bytes; what is of another
+// type than its kernel is converted block by block.
 //
 // A bool is a byte, read as 0 or 1. A sign is a bit, set where a value is positive or NaN, and read as 1 or -1.
 // Addresses and strides of signs count bits: the address of a sign is that of its byte, times 8, plus its place there.
@@ -189,6 +189,9 @@ struct KernelTable {
   Kernels<double> f64;
   Kernels<Float16> f16;
   Kernels<BFloat16> bf16;
+  // Of bytes: moments in narrow lanes, and extremes.
+  Kernels<std::uint8_t> u8;
+  Kernels<std::int8_t> i8;
   MoveKernels move;
   void (*fence)();  // after streaming stores, before anything that tells others that they took place
 };

@@ -79,7 +79,7 @@ constexpr std::size_t kSetBytes = 4096;  // lines so far apart share a set
 template <class Acc, class E, class Lanes>
 BATCHNORM_INLINE Vec<Acc> LoadAs(const E* p, Lanes lanes, Vec<Acc> fill) {
   constexpr bool kAll = sizeof(Lanes) == sizeof(All);
-  if constexpr (kHalfPrecision<E> && sizeof(Acc) == sizeof(float)) {
+  if constexpr ((kHalfPrecision<E> || kByte<E>) && sizeof(Acc) == sizeof(float)) {
     if constexpr (kAll) {
       return LoadF32(p, lanes);
     } else {
@@ -106,6 +106,10 @@ BATCHNORM_INLINE Vec<Acc> LoadAs(const E* p, Lanes lanes, Vec<Acc> fill) {
     return LoadF64(p, lanes, fill);
   }
 }
+
+// Of other types there are no kernels with a mask.
+template <class E>
+constexpr bool kHasMasks = sizeof(E) == sizeof(Lane<E>);
 
 // What a mask says at a place.
 template <class Acc, class E, class Lanes>

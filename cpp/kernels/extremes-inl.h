@@ -35,7 +35,7 @@ BATCHNORM_INLINE void AddAt(const Tile<const E>& x, const Tile<const E>& mask, s
   using T = Lane<E>;
   Range<T> next = range;
   next.Add(LoadAs<T>(Row(x, r) + j, lanes, Vec<T>{}));
-  if constexpr (!kHalfPrecision<E>) {
+  if constexpr (kHasMasks<E>) {
     if (mask.data != nullptr) {
       const Vec<T> counts = CountsAt<T>(mask, r, j, lanes);
       next = {IfZero(counts, range.low, next.low), IfZero(counts, range.high, next.high)};

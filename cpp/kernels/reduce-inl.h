@@ -305,7 +305,7 @@ BATCHNORM_INLINE void ReduceTerm(std::size_t rows, std::size_t cols, TermAt term
 template <Walk W, class E, class Acc, class TermAt>
 BATCHNORM_INLINE void Reduce(std::size_t rows, std::size_t cols, Tile<const E> mask, TermAt term, double* sum_u,
                              double* sum_ab) {
-  if constexpr (!kHalfPrecision<E>) {
+  if constexpr (kHasMasks<E>) {
     if (mask.data != nullptr) {
       return ReduceTerm<W, E, Acc>(rows, cols, MaskedTerm<TermAt, E, Acc>{term, mask}, sum_u, sum_ab);
     }

@@ -71,6 +71,17 @@ constexpr Kernels<E> TypeTable(DType dtype) {
   return k;
 }
 
+template <class E>
+constexpr Kernels<E> ByteTable(DType dtype) {
+  Kernels<E> k = {};
+  k.walk[0].moments[0] = &Moments<Walk::kPlanar, E, float>;
+  k.walk[1].moments[0] = &Moments<Walk::kRows, E, float>;
+  k.walk[0].extremes = &Extremes<Walk::kPlanar, E>;
+  k.walk[1].extremes = &Extremes<Walk::kRows, E>;
+  k.gather[static_cast<std::size_t>(dtype)] = &Gather<E, E>;
+  return k;
+}
+
 // Weights are float64, and so are the sums of what they weigh, whatever its type.
 constexpr Kernels<double> DoubleTable() {
   Kernels<double> k = TypeTable<double>(DType::kFloat64);
@@ -101,8 +112,14 @@ constexpr MoveKernels MoveTable() {
 #define BATCHNORM_STRING(x) BATCHNORM_STRING_(x)
 
 extern const KernelTable kTable;
-const KernelTable kTable = {
-    BATCHNORM_STRING(BATCHNORM_ISA),       FloatTable(), DoubleTable(), TypeTable<Float16>(DType::kFloat16),
-    TypeTable<BFloat16>(DType::kBFloat16), MoveTable(),  &StreamFence};
+const KernelTable kTable = {BATCHNORM_STRING(BATCHNORM_ISA),
+                            FloatTable(),
+                            DoubleTable(),
+                            TypeTable<Float16>(DType::kFloat16),
+                            TypeTable<BFloat16>(DType::kBFloat16),
+                            ByteTable<std::uint8_t>(DType::kUInt8),
+                            ByteTable<std::int8_t>(DType::kInt8),
+                            MoveTable(),
+                            &StreamFence};
 
 }  // namespace batchnorm::BATCHNORM_ISA

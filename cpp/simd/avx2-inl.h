@@ -71,6 +71,13 @@ BATCHNORM_INLINE F64 LoadF64(const float* p, First lanes, F64 fill) {
   return _mm256_blendv_pd(fill, _mm256_cvtps_pd(_mm_maskload_ps(p, narrow)), _mm256_castsi256_pd(mask));
 }
 
+BATCHNORM_INLINE F32 PromoteBytes(U8 v) {
+  return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_cvtsi64_si128(BitsAs<long long>(v))));
+}
+BATCHNORM_INLINE F32 PromoteBytes(I8 v) {
+  return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_cvtsi64_si128(BitsAs<long long>(v))));
+}
+
 BATCHNORM_INLINE U32 Widen(U16 v) { return (U32)_mm256_cvtepu16_epi32((__m128i)v); }
 // Of values below 2^16.
 BATCHNORM_INLINE U16 Narrow(U32 v) {

@@ -20,4 +20,11 @@ constexpr bool kHalfPrecision<Float16> = true;
 template <>
 constexpr bool kHalfPrecision<BFloat16> = true;
 
+template <class E>
+constexpr bool kByte = false;
+template <>
+constexpr bool kByte<std::uint8_t> = true;
+template <>
+constexpr bool kByte<std::int8_t> = true;
+
 }  // namespace batchnorm

@@ -1,4 +1,4 @@
-// Half precisions in memory, float lanes in registers: as Load, Store and Stream of floats.
+// Half precisions and bytes in memory, float lanes in registers: as Load, Store and Stream of floats.
 #pragma once
 
 #include "simd/vector-inl.h"
@@ -39,6 +39,27 @@ BATCHNORM_INLINE F32 LoadF32(const E* p, All) {
 template <class E>
 BATCHNORM_INLINE F32 LoadF32(const E* p, First lanes, F32 fill) {
   return Select(lanes, Promote(LoadBits(BitsOf(p), lanes), E{}), fill);
+}
+
+template <class V, class E>
+BATCHNORM_INLINE F32 LoadBytes(const E* p) {
+  V v;
+  __builtin_memcpy(&v, p, sizeof v);
+  return PromoteBytes(v);
+}
+template <class V, class E>
+BATCHNORM_INLINE F32 LoadBytes(const E* p, First lanes) {
+  V v{};
+  for (std::size_t i = 0; i < lanes.count; ++i) v[i] = p[i];
+  return PromoteBytes(v);
+}
+BATCHNORM_INLINE F32 LoadF32(const std::uint8_t* p, All) { return LoadBytes<U8>(p); }
+BATCHNORM_INLINE F32 LoadF32(const std::int8_t* p, All) { return LoadBytes<I8>(p); }
+BATCHNORM_INLINE F32 LoadF32(const std::uint8_t* p, First lanes, F32 fill) {
+  return Select(lanes, LoadBytes<U8>(p, lanes), fill);
+}
+BATCHNORM_INLINE F32 LoadF32(const std::int8_t* p, First lanes, F32 fill) {
+  return Select(lanes, LoadBytes<I8>(p, lanes), fill);
 }
 
 template <class Lanes>

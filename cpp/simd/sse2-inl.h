@@ -38,6 +38,14 @@ BATCHNORM_INLINE F64 LoadF64(const float* p, All) {
 }
 BATCHNORM_INLINE F64 LoadF64(const float* p, First, F64 fill) { return F64{p[0], fill[1]}; }
 
+// The bytes in the high ones of 32 bits, so that a shift brings their sign along.
+BATCHNORM_INLINE __m128i HighBytes(int bytes) {
+  const __m128i zero = _mm_setzero_si128();
+  return _mm_unpacklo_epi16(zero, _mm_unpacklo_epi8(zero, _mm_cvtsi32_si128(bytes)));
+}
+BATCHNORM_INLINE F32 PromoteBytes(U8 v) { return _mm_cvtepi32_ps(_mm_srli_epi32(HighBytes(BitsAs<int>(v)), 24)); }
+BATCHNORM_INLINE F32 PromoteBytes(I8 v) { return _mm_cvtepi32_ps(_mm_srai_epi32(HighBytes(BitsAs<int>(v)), 24)); }
+
 BATCHNORM_INLINE U32 Widen(U16 v) {
   return (U32)_mm_unpacklo_epi16(_mm_cvtsi64_si128(BitsAs<long long>(v)), _mm_setzero_si128());
 }

@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <limits>
 #include <random>
+#include <type_traits>
 #include <vector>
 
 #include "core/types.h"
@@ -81,7 +82,7 @@ struct Matrix {
     std::mt19937 random(static_cast<unsigned>(seed));
     std::normal_distribution<double> normal(3, 2);
     for (T& value : memory) {
-      const double v = normal(random);
+      const double v = std::is_unsigned_v<T> ? std::abs(normal(random)) : normal(random);
       Encode(kHalfPrecision<T> ? std::round(4 * v) / 4 : v, &value);
     }
   }
@@ -130,7 +131,7 @@ class Mask {
 // What kernels of E take: half precisions have no masks, and a row of a planar tile is no place.
 template <class E>
 std::vector<Masked> MasksOf(bool planar) {
-  if (kHalfPrecision<E>) return {Masked::kNot};
+  if (sizeof(E) < sizeof(Lane<E>)) return {Masked::kNot};
   if (planar) return {Masked::kNot, Masked::kEach};
   return {Masked::kNot, Masked::kEach, Masked::kRow};
 }
@@ -187,6 +188,7 @@ void Sums(const KernelTable& table, const WalkKernels<E>& kernels, bool planar, 
   };
   const std::vector<double> fresh(cols + 1, 7), zero(cols, 0);
   for (std::size_t precision = 0; precision < kPrecisions; ++precision) {
+    if (!kernels.moments[precision]) continue;
     std::vector<double> first = fresh, second = fresh, want = zero, want2 = zero;
     kernels.moments[precision](x.view(source), mask.tile(), p.data(), first.data(), second.data());
     for_each([&](std::size_t s, std::size_t r, std::size_t j) {
@@ -475,6 +477,20 @@ void AllTiles(const KernelTable& table) {
   }
 }
 
+// Bytes have kernels for moments in narrow lanes and for extremes.
+template <class E>
+void BytesOf(const KernelTable& table) {
+  for (std::size_t rows : {1u, 5u, 40u}) {
+    for (std::size_t cols = 1; cols <= 140; cols += cols < 18 ? 1 : 7) {
+      for (bool planar : {true, false}) {
+        for (Source source : {Source::kCache, Source::kMemory}) {
+          Sums(table, KernelsOf(table, E{}).walk[planar ? 0 : 1], planar, source, rows, cols, Masked::kNot);
+        }
+      }
+    }
+  }
+}
+
 }  // namespace
 
 int main() {
@@ -485,6 +501,8 @@ int main() {
     AllTiles<double>(table);
     AllTiles<Float16>(table);
     AllTiles<BFloat16>(table);
+    BytesOf<std::uint8_t>(table);
+    BytesOf<std::int8_t>(table);
     Runs<float>(table);
     Runs<double>(table);
     Runs<Float16>(table);
