@@ -1,4 +1,4 @@
-"""Image files that Pillow does not write: colors of 16 bits."""
+"""Image files that Pillow does not write: colors of 16 bits, planes, signed values."""
 
 from __future__ import annotations
 
@@ -29,20 +29,33 @@ def write_png16(path: Path, pixels: Pixels) -> None:
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + body)
 
 
-def write_tiff16(path: Path, pixels: Pixels, order: str = "<", *, deflated: bool = False) -> None:
-    """TIFF 6.0 of 16 bits in one strip, its bytes in either order."""
+def write_tiff(
+    path: Path, pixels: np.ndarray[Any, Any], order: str = "<", *, deflated: bool = False, planar: bool = False
+) -> None:
+    """TIFF 6.0 of 8 or 16 bits, signed or not, its bytes in either order; one strip, or one for each plane."""
     height, width, channels = pixels.shape
-    data = pixels.astype(f"{order}u2").tobytes()
-    data = zlib.compress(data) if deflated else data
-    bits = struct.pack(f"{order}{channels}H", *[16] * channels)
-    at_bits = 8 + len(data) + len(data) % 2
-    tags = [(256, 3, 1, width), (257, 3, 1, height), (258, 3, channels, at_bits), (259, 3, 1, 8 if deflated else 1)]
-    tags += [(262, 3, 1, 2), (273, 4, 1, 8), (277, 3, 1, channels), (278, 3, 1, height), (279, 4, 1, len(data))]
-    tags += [(338, 3, 1, 2)] if channels == 4 else []
-    content = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I", at_bits + len(bits))
-    content += data + b"\0" * (len(data) % 2) + bits + struct.pack(f"{order}H", len(tags))
-    for tag, kind, count, value in tags:
-        inline = kind == 3 and count == 1
-        content += struct.pack(f"{order}HHI", tag, kind, count)
-        content += struct.pack(f"{order}HH", value, 0) if inline else struct.pack(f"{order}I", value)
-    path.write_bytes(content + b"\0\0\0\0")
+    planes = np.split(pixels, channels, axis=-1) if planar else [pixels]
+    strips = [plane.astype(pixels.dtype.newbyteorder(order)).tobytes() for plane in planes]
+    strips = [zlib.compress(strip) for strip in strips] if deflated else strips
+    content = b"II*\0" if order == "<" else b"MM\0*"
+    content += b"\0" * 4  # where the tags begin, known later
+    starts = []
+    for strip in strips:
+        starts.append(len(content))
+        content += strip + b"\0" * (len(strip) % 2)
+    tags = {256: [width], 257: [height], 258: [8 * pixels.itemsize] * channels, 259: [8 if deflated else 1]}
+    tags |= {262: [1 if channels == 1 else 2], 273: starts, 277: [channels], 278: [height], 279: [*map(len, strips)]}
+    tags |= {284: [2 if planar else 1], 339: [2 if pixels.dtype.kind == "i" else 1] * channels}
+    if channels == 4:
+        tags[338] = [2]
+    entries = b""
+    for tag, numbers in sorted(tags.items()):
+        kind = 4 if tag in (273, 279) else 3
+        value = struct.pack(f"{order}{len(numbers)}{'HI'[kind - 3]}", *numbers)
+        if len(value) > 4:
+            at = len(content)
+            content += value
+            value = struct.pack(f"{order}I", at)
+        entries += struct.pack(f"{order}HHI", tag, kind, len(numbers)) + value.ljust(4, b"\0")
+    directory = struct.pack(f"{order}H", len(tags)) + entries + b"\0" * 4
+    path.write_bytes(content[:4] + struct.pack(f"{order}I", len(content)) + content[8:] + directory)

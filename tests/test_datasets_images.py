@@ -14,7 +14,7 @@ from PIL import Image
 
 from batchnorm.datasets import _images, _items, statistics
 from data_sets import assert_of
-from images import write_png16, write_tiff16
+from images import write_png16, write_tiff
 
 SIDES = 20, 30
 CHANNELS = {"grey": 1, "RGB": 3, "RGBA": 4}
@@ -88,9 +88,9 @@ def test_colors_of_16_bits(tmp_path: Path, mode: str) -> None:
     """Pillow gives 8 of them."""
     x = pixels(mode, 4, np.uint16)
     write_png16(tmp_path / "0.png", x[0])
-    write_tiff16(tmp_path / "1.tif", x[1])
-    write_tiff16(tmp_path / "2.tif", x[2], ">")
-    write_tiff16(tmp_path / "3.tif", x[3], deflated=True)
+    write_tiff(tmp_path / "1.tif", x[1])
+    write_tiff(tmp_path / "2.tif", x[2], ">")
+    write_tiff(tmp_path / "3.tif", x[3], deflated=True)
     with Image.open(tmp_path / "0.png") as image:
         assert np.asarray(image).dtype == np.uint8
     assert_of(statistics(tmp_path), x, -1, items=4)
@@ -99,6 +99,31 @@ def test_colors_of_16_bits(tmp_path: Path, mode: str) -> None:
     assert_of(statistics(tmp_path, mode="RGBA"), np.concatenate([x[..., :3], alpha], axis=-1), -1, items=4)
     with pytest.raises(ValueError, match=rf"0\.png: expected grey values for mode='grey', got {mode} of 16 bits"):
         statistics(tmp_path, mode="grey")
+
+
+@pytest.mark.parametrize("deflated", [False, True])
+def test_planes_of_16_bits(tmp_path: Path, deflated: bool) -> None:
+    """Pillow says nothing of 16 bits, and reads them as so many of 8."""
+    write_tiff(tmp_path / "x.tif", pixels("RGB", 1, np.uint16)[0], planar=True, deflated=deflated)
+    for mode in (None, "RGB", "grey"):
+        with pytest.raises(ValueError, match=r"x\.tif: expected colors of 16 bits interleaved, got them in planes"):
+            statistics(tmp_path, mode=mode)  # type: ignore[arg-type]
+
+
+def test_planes_of_8_bits(tmp_path: Path) -> None:
+    x = pixels("RGB", 1)
+    write_tiff(tmp_path / "x.tif", x[0], planar=True)
+    assert_of(statistics(tmp_path), x, -1)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("dtype", [np.int8, np.int16])
+def test_signed_values(tmp_path: Path, dtype: Any, order: str) -> None:
+    """Pillow makes others of them."""
+    write_tiff(tmp_path / "x.tif", np.array([[[-5], [10]]], dtype), order)
+    for mode in (None, "grey"):
+        with pytest.raises(ValueError, match=r"x\.tif: expected unsigned values, got SampleFormat \(2,\)"):
+            statistics(tmp_path, mode=mode)  # type: ignore[arg-type]
 
 
 def test_grey_and_alpha_of_16_bits(tmp_path: Path) -> None:
@@ -128,6 +153,16 @@ def test_bits_that_differ(tmp_path: Path) -> None:
     for mode in (None, "grey"):
         with pytest.raises(ValueError, match=r"b\.png: expected .* and 8 bits, as the first, .* grey and 16 bits"):
             statistics(tmp_path, mode=mode)  # type: ignore[arg-type]
+
+
+def test_images_that_differ_with_another_file_between(tmp_path: Path) -> None:
+    np.save(tmp_path / "b.npy", np.zeros((4, 1)))
+    save(tmp_path / "a.png", pixels("grey")[0])
+    save(tmp_path / "c.png", pixels("grey", 1, np.uint16)[0])
+    save(tmp_path / "d.png", pixels("RGB")[0])
+    for last, got in (("c.png", "grey and 16 bits"), ("d.png", "RGB and 8 bits")):
+        with pytest.raises(ValueError, match=rf"{last}: expected .* grey and 8 bits, as the first, got mode {got}"):
+            statistics([tmp_path / name for name in ("a.png", "b.npy", last)])
 
 
 @pytest.mark.parametrize("to", CHANNELS)

@@ -15,7 +15,7 @@ from ._parts import SMALL, WINDOW, Array, Block, Piece
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
 MODES = ("grey", "RGB", "RGBA")
 _FORMATS = ("JPEG", "PNG", "TIFF")
-_CHANNELS = {"grey": 1, "RGB": 3, "RGBA": 4}
+_BITS_PER_SAMPLE, _PLANAR_CONFIGURATION, _SAMPLE_FORMAT = 258, 284, 339  # tags of TIFF 6.0
 
 # So many small images are one item, so that what an item costs doesn't show beside decoding; large ones go alone, so
 # that workers share them out evenly. It depends on the files alone: a merge order that hung on more would change bits.
@@ -32,16 +32,21 @@ def pillow() -> Any:
 
 
 class Images:
-    """A run of images. All have the mode and the depth of the first, unless `mode` asks for a conversion."""
+    """A run of images. All have the mode and the depth of the first one of the source, unless `mode` converts.
 
-    def __init__(self, paths: Sequence[str], axis: int | None, mode: str | None) -> None:
+    `expected` is what an earlier run of the same source found them to be.
+    """
+
+    def __init__(
+        self, paths: Sequence[str], axis: int | None, mode: str | None, expected: tuple[str, int] | None = None
+    ) -> None:
         self._paths, self._axis, self._asked = paths, axis, mode
         self._image = pillow()
         self._marks = [size_and_time(path) for path in paths]
         self._starts = _starts([size for size, _ in self._marks])
         self.name = paths[0]
         self.items = len(self._starts) - 1
-        self._expected = self._first_kind()
+        self.expected = expected or self._first_kind()
 
     def _first_kind(self) -> tuple[str, int] | None:
         """Return mode and depth of the first image that can be opened and has one of ours."""
@@ -74,7 +79,7 @@ class Images:
     def _pixels(self, path: str, image: Any, frame: int) -> Iterator[Array]:
         bits = depth(image)
         mode = self._asked or natural_mode(image)
-        expected = self._expected or (mode, bits)  # none where no image could be opened a moment ago
+        expected = self.expected or (mode, bits)  # none where no image could be opened a moment ago
         if (mode, bits) != expected:
             raise ValueError(
                 f"expected an image of mode {expected[0]} and {expected[1]} bits, as the first, got mode {mode} and "
@@ -119,11 +124,20 @@ def _raw_modes(image: Any) -> list[str]:
 
 def depth(image: Any) -> int:
     """Return the bits per value that the file holds; Pillow's own mode says 8 for colors of 16."""
-    if image.mode.startswith("I;16") or any(";16" in raw for raw in _raw_modes(image)):
-        return 16
-    if image.mode in ("I", "F"):
+    is_wide = image.mode.startswith("I;16") or any(";16" in raw for raw in _raw_modes(image))
+    if image.mode in ("I", "F") and not is_wide:
         raise ValueError(f"expected an image of 8 or 16 bits, got mode {image.mode}, of 32")
-    return 8
+    return _depth_of_tiff(image.tag_v2) if image.format == "TIFF" else 16 if is_wide else 8
+
+
+def _depth_of_tiff(tags: Any) -> int:
+    """Return the bits that the tags tell: modes hide planes of 16 bits and signs, which Pillow reads as other values."""
+    bits = 16 if max(tags.get(_BITS_PER_SAMPLE, (1,))) > 8 else 8
+    if set(tags.get(_SAMPLE_FORMAT, (1,))) != {1}:
+        raise ValueError(f"expected unsigned values, got SampleFormat {tags[_SAMPLE_FORMAT]}")
+    if bits == 16 and tags.get(_PLANAR_CONFIGURATION, 1) != 1 and len(tags.get(_BITS_PER_SAMPLE, ())) > 1:
+        raise ValueError("expected colors of 16 bits interleaved, got them in planes")
+    return bits
 
 
 def natural_mode(image: Any) -> str:

@@ -95,10 +95,14 @@ def _require_use(parts: list[Part], options: Options) -> None:
 def _of_paths(paths: Sequence[str], options: Options) -> list[Part]:
     parts: list[Part] = []
     run: list[str] = []  # images in a row are one part
+    kind: tuple[str, int] | None = None  # of all images
 
     def end_run() -> None:
+        nonlocal kind
         if run:
-            parts.append(images.Images(list(run), options.of_images, options.mode))
+            part = images.Images(list(run), options.of_images, options.mode, kind)
+            parts.append(part)
+            kind = part.expected
             run.clear()
 
     for path in _files(paths):
