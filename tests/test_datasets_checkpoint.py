@@ -276,3 +276,40 @@ def test_a_worker_keeps_one_buffer() -> None:
     first = worker.buffer(100)
     assert np.shares_memory(first, worker.buffer(50))
     assert worker.buffer(200).nbytes == 200
+
+
+def test_interrupted_between_any_two_lines(tmp_path: Path) -> None:
+    """Wherever Ctrl-C comes while an item is taken in, the file holds whole items, none of them twice."""
+    batches = [np.full((2, 1), i, np.uint8) for i in range(6)]
+    whole = statistics(batches)
+    merging = {_checkpoint.Prefix.and_next.__code__, _parts.join.__code__, bn.ChannelStats.merge.__code__}
+    run = statistics.__code__
+
+    def interrupted_at(n: int) -> bool:
+        lines = 0
+
+        def trace(frame: Any, event: str, argument: Any) -> Any:
+            nonlocal lines
+            if event == "line" and "outcome" in frame.f_locals:
+                lines += 1
+                if lines == n:
+                    raise KeyboardInterrupt
+            return trace if frame.f_code in merging or frame.f_code is run else None
+
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            statistics(batches, checkpoint=tmp_path / "run")
+        except KeyboardInterrupt:
+            return True
+        finally:
+            sys.settrace(before)
+        return False
+
+    n = 1
+    while interrupted_at(n):
+        result = statistics(batches, checkpoint=tmp_path / "run")
+        assert result.stats == whole.stats and result.items == 6
+        (tmp_path / "run").unlink()
+        n += 1
+    assert n > 10

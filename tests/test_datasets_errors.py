@@ -120,6 +120,27 @@ def test_items_of_an_iterable_that_do_not_fit() -> None:
         statistics([np.zeros((2, 3), complex)])
 
 
+def test_files_that_do_not_fit(tmp_path: Path) -> None:
+    for channels in (3, 4):
+        np.save(tmp_path / f"{channels}.npy", np.zeros((2, channels)))
+    for on_error in ("raise", "skip"):
+        with pytest.raises(ValueError, match=r"[/\\]4\.npy: expected 3 channels, as before, got 4"):
+            statistics([tmp_path / "3.npy", tmp_path / "4.npy"], on_error=on_error)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("most_files", [1, 64])
+def test_images_that_do_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most_files: int) -> None:
+    """In one item, and in several."""
+    image = pytest.importorskip("PIL.Image", reason="needs the extra [datasets]")
+    from batchnorm.datasets import _images
+
+    monkeypatch.setattr(_images, "_MOST_FILES", most_files)
+    for name, height in (("a", 3), ("b", 3), ("c", 4)):
+        image.new("L", (2, height)).save(tmp_path / f"{name}.png")
+    with pytest.raises(ValueError, match=r"[/\\]c\.png: expected 3 channels, as before, got 4"):
+        statistics(tmp_path, axis=0)
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [

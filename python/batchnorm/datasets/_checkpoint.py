@@ -6,34 +6,41 @@ import hashlib
 import json
 import os
 import time
-from dataclasses import dataclass, field
+from copy import copy
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .._channel_stats import ChannelStats
 from .._whole_file import write_whole
+from ._parts import Outcome, join
 
 _FORMAT, _VERSION = "batchnorm.datasets.checkpoint", 1  # the version changes with the windows and the order of merges
 _PERIOD = 3.0  # seconds between two writes: what a kill costs at most, and writing takes milliseconds
 
 
-@dataclass
+@dataclass(frozen=True)
 class Prefix:
-    """The first `done` items of a source: their statistics, how many images or arrays these are, what was skipped."""
+    """The first `done` items of a source: their statistics, how many images or arrays these are, what was skipped.
+
+    It is never changed, but replaced as a whole: whatever interrupts a run, it fits together.
+    """
 
     stats: ChannelStats
     done: int = 0
     items: int = 0
-    skipped: list[tuple[str, str]] = field(default_factory=list)
+    skipped: tuple[tuple[str, str], ...] = ()
     seen: str = ""  # of a stream: a digest of its first items, to know it again
 
-    def take(self, stats: ChannelStats, items: int, skipped: list[tuple[str, str]], seen: str) -> None:
-        """Take in the next item."""
-        self.stats.merge(stats)
-        self.skipped += skipped
-        self.items += items
-        self.seen = seen
-        self.done += 1
+    def and_next(self, outcome: Outcome) -> Prefix:
+        """Return the prefix that is longer by this item; a ValueError tells of other channels."""
+        return Prefix(
+            join(copy(self.stats), outcome.stats, outcome.name),
+            self.done + 1,
+            self.items + outcome.items,
+            self.skipped + tuple(outcome.skipped),
+            outcome.seen,
+        )
 
 
 def digest(value: Any) -> str:
@@ -50,13 +57,13 @@ class Checkpoint:
         self._written = -1
         self._next = time.monotonic() + _PERIOD
 
-    def load(self, prefix: Prefix) -> None:
-        """Put what the file holds into an empty prefix. There need not be a file yet; it is made then."""
+    def load(self, empty: Prefix) -> Prefix:
+        """Return the prefix that the file holds. If there is no file yet, it is made of the empty one."""
         try:
             text = self._path.read_bytes()
         except FileNotFoundError:
-            self.save(prefix)  # better an error now than after hours
-            return
+            self.save(empty)  # better an error now than after hours
+            return empty
         state = self._state_in(text)
         for what, ours, theirs in (
             ("of this source", self._source, state["source"]),
@@ -68,10 +75,10 @@ class Checkpoint:
                     f"checkpoint: expected a run {what} in {str(self._path)!r}, got another one or files that have "
                     f"changed since{told} (remove it to start anew)"
                 )
-        prefix.stats = ChannelStats.from_json(json.dumps(state["stats"]))
-        prefix.done, prefix.items, prefix.seen = state["done"], state["items"], state["seen"]
-        prefix.skipped = [(name, message) for name, message in state["skipped"]]
-        self._written = prefix.done
+        skipped = tuple((name, message) for name, message in state["skipped"])
+        stats = ChannelStats.from_json(json.dumps(state["stats"]))
+        self._written = state["done"]
+        return Prefix(stats, state["done"], state["items"], skipped, state["seen"])
 
     def _state_in(self, text: bytes) -> dict[str, Any]:
         try:

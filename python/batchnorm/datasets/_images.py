@@ -131,7 +131,7 @@ def depth(image: Any) -> int:
 
 
 def _depth_of_tiff(tags: Any) -> int:
-    """Return the bits that the tags tell: modes hide planes of 16 bits and signs, which Pillow reads as other values."""
+    """Return the bits that the tags tell: Pillow's modes hide planes of 16 bits and signs, and misread them."""
     bits = 16 if max(tags.get(_BITS_PER_SAMPLE, (1,))) > 8 else 8
     if set(tags.get(_SAMPLE_FORMAT, (1,))) != {1}:
         raise ValueError(f"expected unsigned values, got SampleFormat {tags[_SAMPLE_FORMAT]}")

@@ -6,27 +6,18 @@ import itertools
 import zlib
 from collections.abc import Generator, Iterable, Iterator
 from itertools import islice
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
 from .._channel_stats import ChannelStats, channel_stats
 from .._moments import placed
 from ._checkpoint import Prefix
-from ._parts import SMALL, WINDOW, Block, Part, Piece, Worker
+from ._parts import SMALL, WINDOW, Block, Outcome, Part, Piece, Worker, join
 from ._sources import fail
 
 NanPolicy: TypeAlias = "Literal['propagate', 'omit', 'raise']"
 _END = object()
-
-
-class Outcome(NamedTuple):
-    """Of one item: statistics, how many images or arrays it holds, what was skipped; a digest of a stream up to it."""
-
-    stats: ChannelStats
-    items: int
-    skipped: list[tuple[str, str]]
-    seen: str = ""
 
 
 class _ReadingError(Exception):
@@ -73,7 +64,7 @@ class Gatherer:
 
     def of_item(self, part: Part, item: int, worker: Worker) -> Outcome:
         """Return the statistics of an item of a part."""
-        total, items, skipped = ChannelStats(extremes=self._extremes), 0, []
+        total, items, skipped, first = ChannelStats(extremes=self._extremes), 0, [], ""
         heap = _Heap(worker)
         for piece in part.pieces(item):
             try:
@@ -85,13 +76,14 @@ class Gatherer:
                     fail(piece.name, error)
                 skipped.append((piece.name, _one_line(error)))
                 continue
+            first = first or piece.name
             if stats is not None:
-                total.merge(stats)
+                join(total, stats, piece.name)
             if heap.is_full:
                 self._empty(heap, total)
             items += piece.counts
         self._empty(heap, total)
-        return Outcome(total, items, skipped)
+        return Outcome(total, items, skipped, first)
 
     def _of_piece(self, piece: Piece, worker: Worker, heap: _Heap) -> ChannelStats | None:
         """Return the statistics of a piece; None of a small one, which is on the heap."""
@@ -104,7 +96,7 @@ class Gatherer:
                 stats = self.of_block(block, 1)
             except (TypeError, ValueError) as error:
                 fail(piece.name, error)
-            total = stats if total is None else total.merge(stats)
+            total = stats if total is None else join(total, stats, piece.name)
         return total
 
     def _empty(self, heap: _Heap, total: ChannelStats) -> None:
@@ -136,7 +128,6 @@ class Gatherer:
             raise ValueError(
                 f"checkpoint: expected an iterable that starts with the same {prefix.done} arrays, got others or fewer"
             )
-        channels = len(prefix.stats.count) if prefix.done else None
         for i in itertools.count(prefix.done):
             array: Any = next(stream, _END)
             if array is _END:
@@ -145,11 +136,9 @@ class Gatherer:
                 stats = self.of_block(Block(array, axis), threads)
             except (TypeError, ValueError) as error:
                 fail(f"source[{i}]", error)
-            if len(stats.count) != (channels := len(stats.count) if channels is None else channels):
-                raise ValueError(f"source[{i}]: expected {channels} channels, as before, got {len(stats.count)}")
             seen = _mark(seen, array) if marked else ""
             del array  # so that there is one less while the next one is made
-            yield Outcome(stats, 1, [], seen)
+            yield Outcome(stats, 1, [], f"source[{i}]", seen)
 
 
 def _read(piece: Piece, worker: Worker) -> Iterator[Block]:

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 
+from .._channel_stats import ChannelStats
+
 Array: TypeAlias = "np.ndarray[Any, Any]"
 
 # A block of a few megabytes takes so much longer than the calls around it that these don't show, and a worker needs no
@@ -58,6 +60,27 @@ class Part(Protocol):
         """Return what tells this part from another or a changed one, as JSON; None if nothing does."""
 
     def close(self) -> None: ...
+
+
+class Outcome(NamedTuple):
+    """Of one item: statistics, how many images or arrays it holds, what was skipped.
+
+    `name` is that of the first thing that was counted, `seen` a digest of a stream up to the item.
+    """
+
+    stats: ChannelStats
+    items: int
+    skipped: list[tuple[str, str]]
+    name: str = ""
+    seen: str = ""
+
+
+def join(total: ChannelStats, stats: ChannelStats, name: str) -> ChannelStats:
+    """Merge the statistics of what has this name into the total, and return that."""
+    channels, others = (None if s._moments is None else len(s.count) for s in (total, stats))
+    if None not in (channels, others) and channels != others:
+        raise ValueError(f"{name}: expected {channels} channels, as before, got {others}")
+    return total.merge(stats)
 
 
 class Worker:

@@ -12,9 +12,9 @@ from .._channel_stats import ChannelStats
 from .._checks import as_int
 from ._checkpoint import Checkpoint, Prefix
 from ._images import MODES
-from ._items import Gatherer, NanPolicy, Outcome
+from ._items import Gatherer, NanPolicy
 from ._ordered import in_order
-from ._parts import Worker
+from ._parts import Outcome, Worker
 from ._progress import Meter
 from ._result import DatasetStatistics
 from ._sources import Axis, Options, is_array, is_stream, parts_of, source_marks
@@ -136,7 +136,7 @@ def statistics(
             run = _over_parts(source, options, gatherer, threads, stack)
         file = None if checkpoint is None else Checkpoint(checkpoint, _require_marks(run), how)
         if file is not None:
-            file.load(prefix)
+            prefix = file.load(prefix)
             if prefix.skipped and not options.skip:
                 raise ValueError(
                     f"checkpoint: expected no skipped files with on_error='raise', got {len(prefix.skipped)}: "
@@ -146,14 +146,14 @@ def statistics(
         outcomes = stack.enter_context(closing(run.outcomes(prefix)))
         try:
             for outcome in outcomes:
-                prefix.take(*outcome)
+                prefix = prefix.and_next(outcome)
                 meter.show(prefix.done)
                 if file is not None:
                     file.perhaps_save(prefix)
         finally:
             if file is not None:
                 file.save(prefix)
-    return DatasetStatistics(prefix.stats, prefix.items, tuple(prefix.skipped))
+    return DatasetStatistics(prefix.stats, prefix.items, prefix.skipped)
 
 
 class _Run(NamedTuple):
