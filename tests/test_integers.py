@@ -70,6 +70,18 @@ def test_of_a_constant(isa: str, integer: Any, value: int) -> None:
     assert stats.m2.tolist() == [0] * 3
 
 
+@pytest.mark.parametrize("n", [2, 3, 5, 17])
+def test_parts_have_the_bits_of_the_whole(integer: Any, n: int) -> None:
+    info = np.iinfo(integer)
+    x = np.random.default_rng(n).integers(info.min, info.max, (n, 1000), integer, endpoint=True)
+    parts = bn.ChannelStats()
+    for part in np.array_split(x, 2)[::-1]:
+        parts.update(part)
+    whole = bn.channel_stats(x)
+    assert_same_bits("mean", parts.mean, whole.mean)
+    assert_same_bits("m2", parts.m2, whole.m2)
+
+
 def test_batches_merge_to_the_whole(integer: Any) -> None:
     info = np.iinfo(integer)
     x = np.random.default_rng(0).integers(info.min, info.max, (300, 5, 7, 3), integer, endpoint=True)

@@ -35,6 +35,7 @@ class Source(NamedTuple):
         if x.dtype.kind not in "iu":
             return frozen(Moments(count, mean, m2))
         total, squares = _integer_sums.sums_of(count, mean, m2)
+        mean, m2 = _integer_sums.moments_of(count, total, squares)  # as merged parts have them, to the last bit
         return frozen(Moments(count, mean, m2, total=total, squares=squares))
 
     def of_channel(self, channel: int) -> Source:
