@@ -60,6 +60,17 @@ def test_foreign_npy(tmp_path: Path, content: bytes, message: str) -> None:
     assert "x.npy: " in str(raised.value)
 
 
+@pytest.mark.parametrize("shape", ["(-4, 1)", "(4, -1)", "(-4,-1)", "(True,1)"])
+def test_npy_of_an_impossible_shape(tmp_path: Path, shape: str) -> None:
+    np.save(tmp_path / "x.npy", np.zeros((4, 1)))
+    content = (tmp_path / "x.npy").read_bytes()
+    padded = b"(4, 1), }" + b" " * (len(shape) - 6)
+    assert content.count(padded) == 1
+    (tmp_path / "x.npy").write_bytes(content.replace(padded, shape.encode() + b", }"))
+    with pytest.raises(ValueError, match=r"x\.npy: expected a shape of ints >= 0, got \("):
+        statistics(tmp_path / "x.npy")
+
+
 def test_objects_are_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.array([[1, None]], object), allow_pickle=True)
     np.savez(tmp_path / "x.npz", x=np.array([[1, None]], object))
@@ -111,6 +122,16 @@ def test_broken_hdf5(tmp_path: Path) -> None:
     assert [name for name, _ in statistics([tmp_path / "x.h5"], on_error="skip").skipped] == [str(tmp_path / "x.h5")]
 
 
+def test_hdf5_without_a_shape(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py", reason="needs the extra [hdf5]")
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["x"] = h5py.Empty("f4")
+        with pytest.raises(ValueError, match=r"source: expected an array, got an empty dataset, which has no shape"):
+            statistics(file["x"])
+    with pytest.raises(ValueError, match=r"x\.h5\[x\]: expected an array, got an empty dataset"):
+        statistics(tmp_path / "x.h5")
+
+
 def test_items_of_an_iterable_that_do_not_fit() -> None:
     with pytest.raises(ValueError, match=r"source\[1\]: expected 3 channels, as before, got 4"):
         statistics([np.zeros((2, 3)), np.zeros((2, 4))])
@@ -146,6 +167,7 @@ def test_images_that_do_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     [
         ({"axis": 1.5}, TypeError, "axis: expected an int"),
         ({"axis": "channels"}, TypeError, "axis: expected an int"),
+        ({"axis": np.array([1, 2])}, TypeError, "axis: expected an int"),
         ({"workers": 0}, ValueError, "workers: expected an int >= 1, got 0"),
         ({"workers": True}, TypeError, "workers: expected an int, got bool"),
         ({"progress": 1}, TypeError, "progress: expected a bool"),

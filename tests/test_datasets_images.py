@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +68,38 @@ def test_folders_are_searched_in_order(tmp_path: Path) -> None:
     assert_of(statistics(tmp_path), x, -1, items=4)
     assert_of(statistics(str(tmp_path / "**" / "*.[pP]*")), x, -1, items=4)
     assert_of(statistics([tmp_path / "c.png", tmp_path / "a"]), x[[3, 0, 1]], -1, items=3)
+
+
+def test_links_to_folders_are_followed_once(tmp_path: Path) -> None:
+    x = pixels("RGB", 2)
+    for name, image in zip(("photos", "elsewhere"), x, strict=True):
+        (tmp_path / name).mkdir()
+        save(tmp_path / name / "x.png", image)
+    for link, to in (("link", "elsewhere"), ("other", "elsewhere"), ("loop", "photos"), ("up", "")):
+        (tmp_path / "photos" / link).symlink_to(tmp_path / to, target_is_directory=True)
+    assert_of(statistics(tmp_path / "photos"), x, -1, items=2)
+
+
+def test_a_subfolder_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = pixels("RGB", 3)
+    for name, image in zip("abc", x, strict=True):
+        (tmp_path / name).mkdir()
+        save(tmp_path / name / "x.png", image)
+    scandir = os.scandir
+
+    def refusing(path: Any) -> Any:
+        if path == str(tmp_path / "b"):  # whatever permissions mean to who runs the test
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    with pytest.raises(PermissionError, match=r"[/\\]b'"):
+        statistics(tmp_path)
+    result = statistics(tmp_path, on_error="skip")
+    assert result.items == 2 and result.skipped == (
+        (str(tmp_path / "b"), f"[Errno 13] Permission denied: '{tmp_path / 'b'}'"),
+    )
+    assert_of(statistics(tmp_path / "a"), x[:1], -1)
 
 
 def test_a_folder_without_images(tmp_path: Path) -> None:

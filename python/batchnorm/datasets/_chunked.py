@@ -48,6 +48,8 @@ class ChunkedArray:
         self._array, self._owner = array, owner
         self.fingerprint = mark
         self.name = name
+        if array.shape is None:
+            raise ValueError(f"{name}: expected an array, got an empty dataset, which has no shape")
         self._axis = channel_axis(array.shape, axis)
         chunks = getattr(array, "shards", None) or array.chunks
         self._boxes = Boxes(array.shape, chunks, np.dtype(array.dtype).itemsize)

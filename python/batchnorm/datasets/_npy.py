@@ -31,6 +31,8 @@ class _Layout:
             raise ValueError("expected numbers, got Python objects, which reading could run code of")
         if dtype.itemsize == 0:
             raise ValueError(f"expected numbers, got {dtype}")
+        if not all(type(extent) is int and extent >= 0 for extent in shape):
+            raise ValueError(f"expected a shape of ints >= 0, got {shape}")
         along = channel_axis(shape, axis)
         if fortran_order:  # the same bytes as of the reversed shape in C order
             shape, along = shape[::-1], None if along is None else len(shape) - 1 - along

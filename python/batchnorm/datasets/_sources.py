@@ -105,7 +105,11 @@ def _of_paths(paths: Sequence[str], options: Options) -> list[Part]:
             kind = part.expected
             run.clear()
 
-    for path in _files(paths):
+    for path in _files(paths, options.skip):
+        if isinstance(path, Unreadable):
+            end_run()
+            parts.append(path)
+            continue
         opener = _opener(path, options)
         if opener is None:
             run.append(path)
@@ -125,11 +129,11 @@ def _of_paths(paths: Sequence[str], options: Options) -> list[Part]:
     return parts
 
 
-def _files(paths: Iterable[str]) -> Iterator[str]:
+def _files(paths: Iterable[str], skip: bool) -> Iterator[str | Unreadable]:
     """Yield files, from paths, folders of images and patterns; each folder and pattern sorted by name."""
     for path in paths:
         if os.path.isdir(path) and not chunked.is_zarr(path):
-            yield from _in_folder(path)
+            yield from _in_folder(path, skip)
         elif os.path.exists(path) or not glob.has_magic(path):
             yield path
         else:
@@ -141,16 +145,29 @@ def _files(paths: Iterable[str]) -> Iterator[str]:
             yield from found
 
 
-def _in_folder(path: str) -> list[str]:
-    found = [
-        os.path.join(folder, name)
-        for folder, _, names in os.walk(path)
-        for name in names
-        if name.lower().endswith(images.SUFFIXES) and not name.startswith(".")
-    ]
+def _in_folder(path: str, skip: bool) -> list[str | Unreadable]:
+    """Return the images in a folder and all below it, and what of that cannot be read, unless that is an error."""
+    found: dict[str, str | Unreadable] = {}
+    seen = {os.path.realpath(path)}
+
+    def cannot_read(error: OSError) -> None:
+        if not skip:
+            raise error
+        found[error.filename] = Unreadable(error.filename, error)
+
+    def is_new(folder: str) -> bool:
+        real = os.path.realpath(folder)
+        return not (real in seen or seen.add(real))  # type: ignore[func-returns-value]
+
+    for folder, folders, names in os.walk(path, onerror=cannot_read, followlinks=True):
+        # Each once: a link may lead back.
+        folders[:] = [name for name in sorted(folders) if is_new(os.path.join(folder, name))]
+        for name in names:
+            if name.lower().endswith(images.SUFFIXES) and not name.startswith("."):
+                found[os.path.join(folder, name)] = os.path.join(folder, name)
     if not found:
         raise FileNotFoundError(f"source: expected images ({' '.join(images.SUFFIXES)}) in {path!r}, got none")
-    return sorted(found)
+    return [found[name] for name in sorted(found)]
 
 
 def _opener(path: str, options: Options) -> Callable[[], Part] | None:

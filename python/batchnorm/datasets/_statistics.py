@@ -40,8 +40,9 @@ def statistics(
     source : array, path, list of paths, or iterable of arrays
         An array, anything with ``__array__``, or an open array of h5py or zarr. A path, or a list of them, in order: an
         ``.npy`` or ``.npz`` file, an HDF5 file (``.h5``, ``.hdf5``, ``.hdf``), a zarr folder, a JPEG, PNG or TIFF
-        image, a folder of such images with all its subfolders, or a pattern with ``*``, ``?``, ``[]`` or ``**``; the
-        last two are sorted by name. Or any iterable of arrays, which may differ in size, but not in channels.
+        image, a folder of such images with all its subfolders, also by symbolic links, each once, or a pattern with
+        ``*``, ``?``, ``[]`` or ``**``; the last two are sorted by name. Or any iterable of arrays, which may differ in
+        size, but not in channels.
     axis : int, None or "auto", default "auto"
         Channel axis. "auto" is 1 for arrays, as everywhere in this library, and -1 for images, which are arrays of
         shape (height, width, C). None takes all values as one channel.
@@ -53,7 +54,8 @@ def statistics(
         File that keeps the state of the run. It is written every few seconds, and at the end, also after an error; the
         same call goes on from there. It stays when the run is done, and then gives the result at once.
     on_error : {"raise", "skip"}, default "raise"
-        What to do about a file that cannot be read: raise an error that names it, or list it in the result.
+        What to do about a file or subfolder that cannot be read: raise an error that names it, or list it in the
+        result.
     mode : {"grey", "RGB", "RGBA"}, optional
         What images are converted to, as Pillow does it. By default all must have the mode of the first one, which is
         one of these.
@@ -111,7 +113,7 @@ def statistics(
     (2, [3200, 3200, 3200], [0.0, 0.0, 0.0], [255.0, 255.0, 255.0])
     """
     options = Options(
-        axis=axis if axis is None or axis == "auto" else _core.check_axis_int(axis),
+        axis=axis if axis is None or (isinstance(axis, str) and axis == "auto") else _core.check_axis_int(axis),
         mode=None if mode is None else _core.check_choice(mode, "mode", list(MODES)),
         dataset=_name("dataset", dataset),
         skip=_core.check_choice(on_error, "on_error", ["raise", "skip"]) == "skip",
