@@ -225,6 +225,7 @@ def extremes(low: list[float], high: list[float]) -> dict[str, Any]:
             r"impossible numbers: no extremes of values that have a mean in channel 1",
         ),
         (extremes([np.nan], [np.nan]), r"shapes .* for 2 channels"),
+        (extremes([np.nan, 2], [np.nan, 4]), r"impossible numbers: an m2 too small for the extremes in channel 1"),
     ],
     ids=str,
 )
@@ -250,6 +251,30 @@ def test_the_mean_is_within_the_extremes_up_to_rounding(tmp_path: Path) -> None:
     assert bn.ChannelStats.load(tmp_path / "stats.npz").mean[1] == 3.0
     tiny = bn.channel_stats(np.full((3, 2), 1e-39, np.float32), flush_subnormals=True, extremes=True)
     assert_same(bn.ChannelStats.from_json(tiny.to_json()), tiny)
+
+
+@pytest.mark.parametrize(
+    ("count", "mean", "m2", "high", "what"),
+    [
+        (2, 0.0, 100.0, 0.0, "large"),
+        (2, 1.0, 1e9, 2.0, "large"),
+        (2, 1.0, 2.1, 2.0, "large"),
+        (10, 0.2, 3.6, 2.0, "large"),  # one 2 and nine 0
+        (10, 0.2, 3.61, 2.0, "large"),
+        (3, 5.0, 0.0, 10.0, "small"),
+        (3, 5.0, 49.9, 10.0, "small"),
+        (3, 5.0, 50.0, 10.0, "small"),
+    ],
+)
+def test_m2_is_what_the_extremes_allow(count: int, mean: float, m2: float, high: float, what: str) -> None:
+    """The lowest value is 0."""
+    numbers = {"count": [count], "mean": [mean], "m2": [m2], "min": [0.0], "max": [high]}
+    text = json.dumps({"format": "batchnorm.ChannelStats", "version": 3, "channels": 1, **numbers})
+    if m2 in (3.6, 50.0):
+        assert bn.ChannelStats.from_json(text).m2.tolist() == [m2]
+    else:
+        with pytest.raises(ValueError, match=f"impossible numbers: an m2 too {what} for the extremes in channel 0"):
+            bn.ChannelStats.from_json(text)
 
 
 GOOD_JSON = '{"format": "batchnorm.ChannelStats", "version": 1, "channels": 1, "count": [2], "mean": [0.5], "m2": [2]}'

@@ -28,6 +28,7 @@ _INT, _FLOAT = np.dtype(np.int64), np.dtype(np.float64)
 # The mean is within the extremes up to this part of them, and to what flush_subnormals takes for 0.
 _ROUNDING = 1e-11
 _FLUSHED = float(np.finfo(np.float32).tiny)
+_UNDERFLOW = 1e-300  # squares have lost digits below
 
 
 def fields_of(held: Held) -> dict[str, Any]:
@@ -97,6 +98,12 @@ def _impossibilities(moments: Moments) -> Iterator[tuple[BoolArray, str]]:
     slack = _ROUNDING * np.maximum(np.abs(minimum), np.abs(maximum)) + _FLUSHED
     outside = (mean < minimum - slack) | (mean > maximum + slack)
     yield outside & np.isfinite(mean), "a mean outside of the extremes"
+    # Bhatia & Davis (2000): no variance is larger than that of values that are all one of the extremes.
+    most = measure * (maximum - mean + slack) * (mean - minimum + slack)
+    yield np.isfinite(m2) & (m2 > (1 + _ROUNDING) * most + _UNDERFLOW), "an m2 too large for the extremes"
+    if moments.weights is None:  # each of the extremes is a value, and the mean between them at best
+        least = np.maximum(maximum - minimum - 2 * _FLUSHED, 0) ** 2 / 2
+        yield np.isfinite(least) & (m2 < (1 - _ROUNDING) * least - _UNDERFLOW), "an m2 too small for the extremes"
 
 
 def _field(name: str, fields: Mapping[str, Any]) -> np.ndarray[Any, Any]:

@@ -51,7 +51,7 @@ class KeptStats(StatsValues):
         ----------
         path : str or path-like
             File to write, as JSON if it is named ``*.json``, else as ``.npz``; nothing is appended to the name. A file
-            that is there is replaced, at once and whole.
+            that is there is replaced, at once and whole, and keeps its permissions; a pipe or a device is written to.
 
         Raises
         ------

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable
 from typing import BinaryIO
 
 
 def write_whole(path: str | os.PathLike[str], write: Callable[[BinaryIO], object]) -> None:
-    """Make the file of what `write` writes; one that is there stays as it is until all of the new one is on disk."""
+    """Make the file of what `write` writes; one that is there stays as it is until all of the new one is on disk.
+
+    The new one has the permissions of the old one. What is no regular file, as a pipe or a device, is written to.
+    """
     target = os.path.realpath(os.fsdecode(path))  # through a symbolic link, to what it names
+    mode = _mode(path)
+    if mode is not None and not stat.S_ISREG(mode):
+        with open(path, "wb") as file:
+            write(file)
+        return
     temporary = os.path.join(os.path.dirname(target), f".batchnorm-{os.urandom(8).hex()}.tmp")
     try:
         with open(temporary, "xb") as file:
+            if mode is not None:  # before there is anything to read
+                os.chmod(temporary, stat.S_IMODE(mode))
             write(file)
             file.flush()
             os.fsync(file.fileno())
@@ -24,6 +35,14 @@ def write_whole(path: str | os.PathLike[str], write: Callable[[BinaryIO], object
         if isinstance(error, OSError) and error.errno is not None:
             raise OSError(error.errno, error.strerror, os.fsdecode(path)) from error
         raise
+
+
+def _mode(path: str | os.PathLike[str]) -> int | None:
+    """Return type and permissions of a file; None if there is none, or none that can be reached."""
+    try:
+        return os.stat(path).st_mode
+    except OSError:
+        return None
 
 
 def is_json(path: str | os.PathLike[str]) -> bool:

@@ -265,7 +265,8 @@ class Normalizer:
         ----------
         path : str or path-like
             File to write: JSON if its name ends in ``.json``, else a NumPy ``.npz``; nothing is appended to the name. A
-            file that is there is replaced, at once and whole.
+            file that is there is replaced, at once and whole, and keeps its permissions; a pipe or a device is written
+            to.
 
         Raises
         ------

@@ -1,0 +1,46 @@
+"""How statistics are written to what is there already: other files, pipes, devices."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import batchnorm as bn
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs permissions of POSIX")
+@pytest.mark.parametrize("name", ["x.npz", "x.json"])
+def test_a_file_that_is_replaced_keeps_its_permissions(tmp_path: Path, name: str) -> None:
+    for mode in (0o600, 0o640, 0o444):
+        (tmp_path / name).touch()
+        (tmp_path / name).chmod(mode)
+        bn.ChannelStats().save(tmp_path / name)
+        assert stat.S_IMODE((tmp_path / name).stat().st_mode) == mode
+        (tmp_path / name).unlink()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes with names")
+@pytest.mark.parametrize("name", ["x.npz", "x.json"])
+def test_a_pipe_is_written_to(tmp_path: Path, name: str) -> None:
+    stats, pipe = bn.channel_stats(np.array([[1.0], [3.0]])), tmp_path / name
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as pool:
+        content = pool.submit(pipe.read_bytes)
+        stats.save(pipe)
+        (tmp_path / "copy").write_bytes(content.result(30))
+    assert pipe.is_fifo() and bn.ChannelStats.load(tmp_path / "copy") == stats
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs Linux's /dev/full")
+def test_a_device_is_written_to(tmp_path: Path) -> None:
+    (tmp_path / "x.json").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left"):
+        bn.ChannelStats().save(tmp_path / "x.json")
+    assert stat.S_ISCHR((tmp_path / "x.json").stat().st_mode)
