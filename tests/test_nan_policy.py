@@ -205,3 +205,14 @@ def test_windows_cover_every_element_once() -> None:
                 assert seen[at].size <= max(most, 1)
                 seen[at] += 1
             assert (seen == 1).all()
+
+
+@pytest.mark.parametrize("at", [0, 1, 700, 4999])
+def test_infinity_leaves_no_finite_mean_wherever_it_is(at: int) -> None:
+    x = np.ones((5000, 2), np.float32)
+    x[at, 1] = -np.inf
+    for policy in ("propagate", "omit", "raise"):
+        stats = bn.channel_stats(x, nan_policy=policy, extremes=True)  # type: ignore[arg-type]
+        assert stats.count.tolist() == [5000, 5000]
+        assert np.isfinite(stats.mean).tolist() == np.isfinite(stats.m2).tolist() == [True, False]
+        assert stats.min is not None and stats.min.tolist() == [1, -np.inf]

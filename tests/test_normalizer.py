@@ -157,6 +157,20 @@ def test_integers_in_blocks_are_those_of_the_whole(monkeypatch: pytest.MonkeyPat
     assert n.inverse(y, dtype=np.uint8).tobytes() == whole.tobytes()
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_infinity_in_a_constant_channel_is_nan(dtype: Any) -> None:
+    constant, other = Normalizer(mean=[4.0], std=[0.0]), Normalizer(mean=[4.0], std=[2.0])
+    y, out = np.array([[5.0], [np.inf], [-np.inf]], dtype), np.full((3, 1), 9, np.uint8)
+    np.testing.assert_array_equal(constant(y).ravel(), [0, np.nan, np.nan])
+    np.testing.assert_array_equal(constant.inverse(y).ravel(), [4, np.nan, np.nan])
+    with pytest.raises(
+        ValueError, match=r"y: expected no NaN to make uint8 of, got infinity times a standard dev.* of 0"
+    ):
+        constant.inverse(y, out=out)
+    assert (out == 9).all()
+    assert other.inverse(y, out=out).ravel().tolist() == [14, 255, 0]
+
+
 def test_a_constant_channel_gives_0_and_comes_back() -> None:
     n = Normalizer(mean=[4.0, 1.0], std=[0.0, 1.0])
     x = np.array([[4.0, 2.0], [9.0, 3.0]])

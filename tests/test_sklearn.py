@@ -214,6 +214,19 @@ def test_more_dimensions(axis: int, order: tuple[int, ...]) -> None:
         ours.inverse_transform(np.take(X, range(X.shape[axis] - 1), axis))
 
 
+@pytest.mark.parametrize("flags", [{"with_std": False}, {"with_mean": False}, {"with_mean": False, "with_std": False}])
+def test_parameters_that_are_set_after_fit(flags: dict[str, bool]) -> None:
+    """StandardScaler goes by what they are when it is called."""
+    X = np.random.default_rng(0).normal(3, 2, (20, 4))
+    ours, theirs = ChannelScaler().fit(X), StandardScaler().fit(X)
+    ours.set_params(**flags), theirs.set_params(**flags)
+    np.testing.assert_allclose(ours.transform(X), theirs.transform(X), rtol=1e-12)
+    np.testing.assert_allclose(ours.inverse_transform(X), theirs.inverse_transform(X), rtol=1e-12)
+    ours.set_params(with_std=1)
+    with pytest.raises(TypeError, match="with_std: expected a bool"):
+        ours.transform(X)
+
+
 def test_in_a_pipeline() -> None:
     X, target = datasets.load_wine(return_X_y=True)
     ours, theirs = (

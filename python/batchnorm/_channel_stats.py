@@ -325,7 +325,7 @@ def channel_stats(
     Blocks take their moments about a value inside the data and are merged by the formula of Chan, Golub & LeVeque
     (1979; 1983) in an order that depends on the shape alone, so a large mean does not spoil the variance and the
     number of threads does not change a bit of it. An array without values gives ``count`` 0. Unlike ``numpy.var`` it
-    is right for float32 in any layout.
+    is right for float32 in any layout. Where a value is infinite, the mean is infinite or NaN, and m2 not finite.
 
     No value is looked at for NaN where there is none: only channels whose mean came out NaN are taken again, in windows
     of bounded memory.

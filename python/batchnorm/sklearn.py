@@ -289,11 +289,13 @@ class ChannelScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             not np.may_share_memory(X, array)  # it had to be converted
             or (not copy and array.flags.writeable and min(array.strides) > 0)
         )
-        mean = self.mean_ if self.with_mean else None
+        # As they are now: they may have been set since fit.
+        mean = self.mean_ if _core.check_flag(self.with_mean, "with_mean") else None
+        scale = self.scale_ if _core.check_flag(self.with_std, "with_std") else None
         return function(
             array,
             np.zeros(self.n_features_in_) if mean is None else mean,
-            np.ones(self.n_features_in_) if self.scale_ is None else self.scale_**2,  # whose root is the very scale
+            np.ones(self.n_features_in_) if scale is None else scale**2,  # whose root is the very scale
             eps=0.0,
             axis=axis,
             out=array if in_place else None,

@@ -65,8 +65,8 @@ class Normalizer:
     It cannot be changed, so threads may share one. Scale and statistics are folded when it is made, and a call is one
     sweep over x, see `batchnorm.batch_norm_inference`.
 
-    Where ``var + eps`` is 0 the result is 0, whatever x is: a channel that was constant tells nothing. Its inverse is
-    the mean.
+    Where ``var + eps`` is 0 the result is 0 for all finite x: a channel that was constant tells nothing. The inverse of
+    what is finite is the mean there. What is not finite gives NaN.
 
     Examples
     --------
@@ -210,8 +210,8 @@ class Normalizer:
         TypeError
             An argument is of the wrong type or dtype.
         ValueError
-            An argument has the wrong shape, `out` is of another dtype than `dtype` or overlaps y, or there is a NaN
-            where integers are asked for.
+            An argument has the wrong shape, `out` is of another dtype than `dtype` or overlaps y, or integers are asked
+            for where a NaN would be: of NaN, or of infinity where the standard deviation is 0.
 
         Notes
         -----
@@ -245,18 +245,28 @@ class Normalizer:
         require_writeable("out", out)
         if np.may_share_memory(y, out):
             raise ValueError("out: expected memory apart from y for integers, got some of y's")
-        # A NaN leaves a mean that is NaN, and so may infinities.
+        # Only what is not finite becomes NaN, and that leaves no finite mean.
         stats = channel_stats(y, axis=self._axis, num_threads=self._num_threads)
-        if np.isnan(stats.mean[stats.count > 0]).any() and np.isnan(y).any():
-            raise ValueError(f"y: expected no NaN to make {out.dtype} of, got one")
+        if not np.isfinite(stats.mean[stats.count > 0]).all():
+            self._refuse_nan(y, out.dtype)
         info = np.iinfo(out.dtype)
-        wide = np.float64 if y.dtype == np.float64 else np.float32
-        for block in _blocks(y.shape, self._axis % y.ndim):
-            part = y[block]
-            x = self._undo(part, np.empty_like(part, wide))
+        for block, x in self._undone(y):
             np.clip(np.rint(x, out=x), info.min, info.max, out=x)
             out[block] = x
         return out
+
+    def _undone(self, y: NDArray[Any]) -> Iterator[tuple[tuple[slice, ...], FloatArray]]:
+        """Yield the inverse in blocks, and where they lie."""
+        wide = np.float64 if y.dtype == np.float64 else np.float32
+        for block in _blocks(y.shape, self._axis % y.ndim):
+            yield block, self._undo(y[block], np.empty_like(y[block], wide))
+
+    def _refuse_nan(self, y: NDArray[Any], dtype: np.dtype[Any]) -> None:
+        """Raise an error if the inverse has a NaN."""
+        for block, x in self._undone(y):
+            if np.isnan(x).any():
+                got = "one" if np.isnan(y[block]).any() else "infinity times a standard deviation of 0"
+                raise ValueError(f"y: expected no NaN to make {dtype} of, got {got}")
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write it to a file.
