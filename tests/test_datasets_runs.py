@@ -88,12 +88,25 @@ def test_how_many_are_begun_is_bounded_and_nothing_is_after_an_error() -> None:
     assert not [t for t in threading.enumerate() if t.name.startswith("batchnorm")]
 
 
+def growth(source: Path, **options: object) -> tuple[float, float]:
+    """Megabytes that a run takes beyond what import does, and the first mean."""
+    if not Path("/proc/self/status").exists():
+        pytest.skip("needs Linux's /proc to see peak memory")
+    grown, mean = run_code(
+        "import re, sys, batchnorm.datasets as d\n"
+        "def peak():\n"
+        "    return int(re.search(r'VmHWM:\\s+(\\d+) kB', open('/proc/self/status').read())[1]) / 1024\n"
+        "before = peak()\n"
+        f"mean = d.statistics({str(source)!r}, **{options!r}).mean[0]\n"
+        "print(peak() - before, mean)\n"
+    ).split()
+    return float(grown), float(mean)
+
+
 @pytest.mark.no_sanitizer
 @pytest.mark.parametrize("name", ["x.npy", "x.npz"])
 def test_memory(tmp_path: Path, name: str) -> None:
     """200 MB in a file. Beyond what import takes there are two windows, and 64 MB."""
-    if not Path("/proc/self/status").exists():
-        pytest.skip("needs Linux's /proc to see peak memory")
     block = np.random.default_rng(0).normal(size=2**18).astype(np.float32)
     x = np.lib.format.open_memmap(tmp_path / "x.npy", "w+", np.float32, (200, 2**18))
     x[:] = block
@@ -101,13 +114,17 @@ def test_memory(tmp_path: Path, name: str) -> None:
         with zipfile.ZipFile(tmp_path / name, "w") as archive:
             archive.write(tmp_path / "x.npy", "x.npy")
     del x
-    grown = run_code(
-        "import re, sys, batchnorm.datasets as d\n"
-        "def peak():\n"
-        "    return int(re.search(r'VmHWM:\\s+(\\d+) kB', open('/proc/self/status').read())[1]) / 1024\n"
-        "before = peak()\n"
-        f"mean = d.statistics({str(tmp_path / name)!r}, axis=None, workers=2).mean[0]\n"
-        "print(peak() - before, mean)\n"
-    ).split()
-    assert float(grown[0]) < 64 + 2 * 8
-    assert float(grown[1]) == pytest.approx(block.mean(dtype=np.float64), rel=1e-9)
+    grown, mean = growth(tmp_path / name, axis=None, workers=2)
+    assert grown < 64 + 2 * 8
+    assert mean == pytest.approx(block.mean(dtype=np.float64), rel=1e-9)
+
+
+@pytest.mark.no_sanitizer
+@pytest.mark.parametrize(("dtype", "each"), [(np.float32, 40), (np.uint8, 56)])
+def test_memory_with_many_channels(tmp_path: Path, dtype: Any, each: int) -> None:
+    """The results come on top, in several copies."""
+    channels, workers = 1_000_000, 2
+    np.save(tmp_path / "x.npy", np.ones((16, channels), dtype))
+    grown, mean = growth(tmp_path / "x.npy", workers=workers)
+    assert grown < 64 + workers * 8 + 5 * (workers + 1) * each * channels / 2**20
+    assert mean == 1

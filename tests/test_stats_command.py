@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,9 +18,9 @@ pytest.importorskip("rich", reason="needs the extra [datasets]")
 
 import batchnorm as bn
 from batchnorm.__main__ import main
-from batchnorm.datasets import _plot, _progress, _sample
+from batchnorm.datasets import _plot, _progress, _sample, _windows
 from data_sets import values
-from processes import run
+from processes import TIMEOUT, run
 
 
 @pytest.fixture
@@ -119,6 +122,8 @@ def test_many_channels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
         (["--scale", "nan"], "expected a finite number > 0, got 'nan'"),
         (["--workers", "0"], "expected a positive integer, got '0'"),
         (["--plot", "no/x.png"], "no such directory: no"),
+        (["--plot", "."], "expected a file, got a directory: ."),
+        (["--checkpoint", "/"], "expected a file, got a directory: /"),
         (["--mode", "CMYK"], "invalid choice: 'CMYK'"),
     ],
     ids=str,
@@ -148,16 +153,61 @@ def test_the_plot(tmp_path: Path, shape: tuple[int, int], dtype: Any) -> None:
         assert status == 0 and (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize("name", ["x.foo", "x"])
+def test_a_plot_in_no_format(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    pytest.importorskip("matplotlib", reason="needs the extra [datasets]")
+    assert main(["stats", "no.npy", "--plot", str(tmp_path / name)]) == 2  # before any file is looked for
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert re.match(rf"batchnorm stats: --plot: expected a name in .*\.png, .*, got .*{re.escape(name)}\n$", shown.err)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
+def test_a_plot_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("matplotlib", reason="needs the extra [datasets]")
+    (tmp_path / "x.png").symlink_to("/dev/full")
+    np.save(tmp_path / "x.npy", values())
+    assert main(["stats", str(tmp_path / "x.npy"), "--plot", str(tmp_path / "x.png")]) == 1
+    shown = capsys.readouterr()
+    assert "torchvision" in shown.out and re.match(r"batchnorm stats: .*No space left on device.*\n$", shown.err)
+
+
+@pytest.mark.parametrize("file", ["x.npy", "x.npz"])
+def test_the_plot_has_every_channel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str) -> None:
+    """Also where an item has one channel, and there are more of them than items."""
+    monkeypatch.setattr(_windows, "WINDOW", 50)
+    x = np.repeat(np.arange(100, dtype=np.uint8)[:, np.newaxis], 120, axis=1)[np.newaxis]
+    np.save(tmp_path / "x.npy", x)
+    np.savez(tmp_path / "x.npz", x)
+    how: dict[str, Any] = {"axis": "auto", "mode": None, "dataset": None, "nan_policy": "propagate"}
+    some = _sample.sample([str(tmp_path / file)], 100, **how)
+    assert [set(channel.tolist()) for channel in some] == [{c} for c in range(100)]
+    monkeypatch.setattr(_sample, "_MOST_VALUES", 100)
+    assert all(0 < channel.size < 10 for channel in _sample.sample([str(tmp_path / file)], 100, **how))
+
+
+@pytest.mark.parametrize("axis", [1, 3, None])
+def test_the_plot_of_chunks_has_every_channel(tmp_path: Path, small_windows: None, axis: int | None) -> None:
+    h5py = pytest.importorskip("h5py", reason="needs the extra [hdf5]")
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file.create_dataset("x", data=values(), chunks=(1, 1, 7, 1))
+    how: dict[str, Any] = {"axis": axis, "mode": None, "dataset": None, "nan_policy": "propagate"}
+    channels = 1 if axis is None else values().shape[axis]
+    x = values().reshape(1, -1) if axis is None else np.moveaxis(values(), axis, 0)
+    some = _sample.sample([str(tmp_path / "x.h5")], channels, **how)
+    assert all(channel.size and np.isin(channel, x[c]).all() for c, channel in enumerate(some))
+
+
 def test_the_plot_is_of_a_sample(tmp_path: Path, small_windows: None, monkeypatch: pytest.MonkeyPatch) -> None:
     x = values(np.float64, (400, 3))
     x[5, 1] = np.inf
     np.save(tmp_path / "x.npy", x)
     how: dict[str, Any] = {"axis": "auto", "mode": None, "dataset": None, "nan_policy": "propagate"}
-    all_of_it = _sample.sample([str(tmp_path / "x.npy")], **how)
+    all_of_it = _sample.sample([str(tmp_path / "x.npy")], 3, **how)
     for channel, some in enumerate(all_of_it):
         np.testing.assert_array_equal(some, x[np.isfinite(x[:, channel]), channel])
     monkeypatch.setattr(_sample, "_MOST_ITEMS", 5)
-    few = _sample.sample([str(tmp_path / "x.npy")], **how)
+    few = _sample.sample([str(tmp_path / "x.npy")], 3, **how)
     assert all(0 < some.size < 100 and np.isin(some, x[:, channel]).all() for channel, some in enumerate(few))
 
 
@@ -193,3 +243,33 @@ def test_the_progress_bar_without_rich(monkeypatch: pytest.MonkeyPatch, capsys: 
         meter.show(1)
         meter.show(2)
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs signals of POSIX")
+def test_interrupted(tmp_path: Path) -> None:
+    """Ctrl-C while a pipe gives nothing to read."""
+    os.mkfifo(tmp_path / "x.npy")
+    command = [sys.executable, "-m", "batchnorm", "stats", str(tmp_path / "x.npy")]
+    with (
+        subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process,
+        (tmp_path / "x.npy").open("wb"),  # once the command has opened it
+    ):
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=TIMEOUT)[1] == "batchnorm stats: interrupted\n"
+    assert process.returncode == 130
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
+@pytest.mark.parametrize("options", [[], ["--json"]], ids=str)
+def test_output_that_nobody_takes(tmp_path: Path, options: list[str]) -> None:
+    np.save(tmp_path / "x.npy", np.ones((2, 20_000 if options else 3)))
+    command = [sys.executable, "-m", "batchnorm", "stats", str(tmp_path / "x.npy"), *options]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=TIMEOUT, check=False)
+    assert done.returncode == 1
+    assert re.match(r"batchnorm stats: standard output: .*No space left on device\n$", done.stderr)
+    reads, writes = os.pipe()
+    os.close(reads)  # as head does when it has seen enough
+    done = subprocess.run(command, stdout=writes, stderr=subprocess.PIPE, text=True, timeout=TIMEOUT, check=False)
+    os.close(writes)
+    assert (done.returncode, done.stderr) == (1, "")

@@ -68,6 +68,10 @@ class ChunkedArray:
 
         yield Piece(self.name, blocks, counts=int(item == self.items - 1), skippable=False)
 
+    def first_channel(self, item: int) -> int:
+        """Return that of the box."""
+        return 0 if self._axis is None else int(self._boxes[item][self._axis].start)
+
     def close(self) -> None:
         """Close the file, if it was opened for this."""
         if self._owner is not None:

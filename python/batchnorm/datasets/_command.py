@@ -5,26 +5,63 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import os
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from . import _plot
 from ._images import MODES
 from ._report import as_json, print_table
+from ._sample import sample
 from ._sources import Axis
 from ._statistics import statistics
 
 
 def main(argv: list[str]) -> int:
-    """Print the statistics. Returns 0, 1 where they could not be had, 2 where an extra is missing."""
+    """Print the statistics. Returns 0; 1 where they could not be had or shown; 2 where an extra is missing."""
     options = _options(argv)
+    try:
+        return _run(options)
+    except KeyboardInterrupt:
+        print("batchnorm stats: interrupted", file=sys.stderr)
+        return 128 + signal.SIGINT
+    except _FileError as error:
+        print(f"batchnorm stats: {error}", file=sys.stderr)
+        return 2 if isinstance(error.__cause__, ImportError) else 1
+    except OSError as error:  # standard output, which Python would try to write to once more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):  # who reads has seen enough
+            print(f"batchnorm stats: standard output: {error}", file=sys.stderr)
+        return 1
+
+
+class _FileError(Exception):
+    """What is wrong with a file or an argument, in contrast to standard output."""
+
+
+@contextmanager
+def _of_files() -> Iterator[None]:
+    try:
+        yield
+    except (ImportError, OSError, TypeError, ValueError) as error:
+        raise _FileError(str(error)) from error
+
+
+def _run(options: argparse.Namespace) -> int:
     needed = {"rich": not options.json, "matplotlib": options.plot is not None}
     for module, is_needed in needed.items():
         if is_needed and importlib.util.find_spec(module) is None:
             print(f"batchnorm stats needs {module}: pip install 'batchnorm[datasets]'", file=sys.stderr)
             return 2
+    if options.plot is not None and options.plot.suffix.lower() not in (endings := _plot.endings()):
+        print(f"batchnorm stats: --plot: expected a name in {', '.join(endings)}, got {options.plot}", file=sys.stderr)
+        return 2
     how: dict[str, Any] = {name: getattr(options, name) for name in ("axis", "mode", "dataset", "nan_policy")}
-    try:
+    with _of_files():
         result = statistics(
             options.paths,
             workers=options.workers,
@@ -32,23 +69,20 @@ def main(argv: list[str]) -> int:
             on_error=options.on_error,
             **how,
         )
-    except (ImportError, OSError, TypeError, ValueError) as error:
-        print(f"batchnorm stats: {error}", file=sys.stderr)
-        return 2 if isinstance(error, ImportError) else 1
     if options.json:
         print(json.dumps(as_json(result, options.scale), indent=1, allow_nan=False))
     else:
         print_table(result, options.scale)
+    sys.stdout.flush()  # so that an error is told here
     for name, message in result.skipped:
         print(f"skipped {name}: {message}", file=sys.stderr)
     if not result.count.any():
         print("batchnorm stats: expected values, got none", file=sys.stderr)
         return 1
     if options.plot is not None:
-        from ._plot import save
-        from ._sample import sample
-
-        save(options.plot, sample(options.paths, **how), result, options.scale)
+        with _of_files():
+            values = sample(options.paths, len(result.count), **how)
+            _plot.save(options.plot, values, result, options.scale)
     return 0
 
 
@@ -116,4 +150,8 @@ def _output_file(text: str) -> Path:
     path = Path(text)
     if not path.parent.is_dir():
         raise argparse.ArgumentTypeError(f"no such directory: {path.parent}")
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"expected a file, got a directory: {path}")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise argparse.ArgumentTypeError(f"no permission to write {path}")
     return path

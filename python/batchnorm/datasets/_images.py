@@ -97,6 +97,10 @@ class Images:
         else:
             raise ValueError(f"expected grey, RGB or RGBA of 16 bits, got {image.mode}")
 
+    def first_channel(self, item: int) -> int:
+        """Return 0: an image has all channels."""
+        return 0
+
     def fingerprint(self) -> list[Any]:
         """Return the files and how they are read."""
         marks = zip(self._paths, self._marks, strict=True)

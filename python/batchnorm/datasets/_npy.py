@@ -88,6 +88,10 @@ class NpyFile:
 
         yield Piece(self.name, blocks, counts=int(item == self.items - 1), skippable=False)
 
+    def first_channel(self, item: int) -> int:
+        """Return that of the window."""
+        return self._layout.windows[item].first
+
     def fingerprint(self) -> list[Any]:
         """Return the file and how it is read."""
         return ["npy", *file_mark(self.name)]
@@ -121,6 +125,10 @@ class NpzMember:
             for i in range(len(layout.windows)):
                 yield layout.block(file, i, worker)
             file.read(1)  # the end, where zipfile compares the checksum
+
+    def first_channel(self, item: int) -> int:
+        """Return 0: a member has all channels."""
+        return 0
 
     def fingerprint(self) -> list[Any]:
         """Return the file and the member."""

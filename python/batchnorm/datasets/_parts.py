@@ -56,6 +56,9 @@ class Part(Protocol):
     def pieces(self, item: int) -> Iterator[Piece]:
         """Yield what an item consists of, in order."""
 
+    def first_channel(self, item: int) -> int:
+        """Return the first of the channels that an item has values of."""
+
     def fingerprint(self) -> list[Any] | None:
         """Return what tells this part from another or a changed one, as JSON; None if nothing does."""
 
@@ -127,6 +130,10 @@ class Unreadable:
 
     def _raise(self, worker: Worker) -> Iterator[Block]:
         raise self.error
+
+    def first_channel(self, item: int) -> int:
+        """Return 0."""
+        return 0
 
     def fingerprint(self) -> list[Any]:
         """Return the name and the reason."""

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
+from .._whole_file import write_whole
 from ._parts import Array
 from ._result import DatasetStatistics
 
@@ -16,7 +17,7 @@ _BINS = 128
 
 
 def save(path: Path, values: list[Array], result: DatasetStatistics, scale: float) -> None:
-    """Write the picture; the name's ending tells the format."""
+    """Write the picture, whole; the name's ending tells the format."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.5, 4.5), layout="constrained")
@@ -39,7 +40,14 @@ def save(path: Path, values: list[Array], result: DatasetStatistics, scale: floa
     axes.set_xlabel("value" if scale == 1 else f"value / {scale:g}")
     looked_at = sum(channel.size for channel in values)
     axes.set_title(f"A sample of {looked_at:,} of {result.count.sum():,} values", loc="left", fontsize=11)
-    figure.savefig(path, dpi=120)
+    write_whole(path, lambda file: figure.savefig(file, format=path.suffix[1:].lower(), dpi=120))
+
+
+def endings() -> list[str]:
+    """Return those that matplotlib knows a format for."""
+    from matplotlib.figure import Figure
+
+    return [f".{ending}" for ending in sorted(Figure().canvas.get_supported_filetypes())]
 
 
 def bin_edges(values: list[Array]) -> Array:
