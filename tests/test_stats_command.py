@@ -162,14 +162,13 @@ def test_a_plot_in_no_format(tmp_path: Path, capsys: pytest.CaptureFixture[str],
     assert re.match(rf"batchnorm stats: --plot: expected a name in .*\.png, .*, got .*{re.escape(name)}\n$", shown.err)
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
 def test_a_plot_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib", reason="needs the extra [datasets]")
-    (tmp_path / "x.png").symlink_to("/dev/full")
+    (tmp_path / "x.png").symlink_to(tmp_path / "no" / "x.png")
     np.save(tmp_path / "x.npy", values())
     assert main(["stats", str(tmp_path / "x.npy"), "--plot", str(tmp_path / "x.png")]) == 1
     shown = capsys.readouterr()
-    assert "torchvision" in shown.out and re.match(r"batchnorm stats: .*No space left on device.*\n$", shown.err)
+    assert "torchvision" in shown.out and re.match(r"batchnorm stats: .*x\.png'\n$", shown.err)
 
 
 @pytest.mark.parametrize("file", ["x.npy", "x.npz"])
