@@ -30,7 +30,13 @@ def write_png16(path: Path, pixels: Pixels) -> None:
 
 
 def write_tiff(
-    path: Path, pixels: np.ndarray[Any, Any], order: str = "<", *, deflated: bool = False, planar: bool = False
+    path: Path,
+    pixels: np.ndarray[Any, Any],
+    order: str = "<",
+    *,
+    deflated: bool = False,
+    planar: bool = False,
+    white_is_0: bool = False,
 ) -> None:
     """TIFF 6.0 of 8 or 16 bits, signed or not, its bytes in either order; one strip, or one for each plane."""
     height, width, channels = pixels.shape
@@ -44,7 +50,13 @@ def write_tiff(
         starts.append(len(content))
         content += strip + b"\0" * (len(strip) % 2)
     tags = {256: [width], 257: [height], 258: [8 * pixels.itemsize] * channels, 259: [8 if deflated else 1]}
-    tags |= {262: [1 if channels == 1 else 2], 273: starts, 277: [channels], 278: [height], 279: [*map(len, strips)]}
+    tags |= {
+        262: [2 if channels > 1 else int(not white_is_0)],
+        273: starts,
+        277: [channels],
+        278: [height],
+        279: [*map(len, strips)],
+    }
     tags |= {284: [2 if planar else 1], 339: [2 if pixels.dtype.kind == "i" else 1] * channels}
     if channels == 4:
         tags[338] = [2]

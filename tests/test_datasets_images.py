@@ -150,6 +150,16 @@ def test_planes_of_8_bits(tmp_path: Path) -> None:
     assert_of(statistics(tmp_path), x, -1)
 
 
+def test_white_is_0(tmp_path: Path) -> None:
+    """Pillow turns such values of 8 bits, so that more is brighter, and not those of 16."""
+    x = pixels("grey")[0]
+    write_tiff(tmp_path / "x.tif", x, white_is_0=True)
+    assert_of(statistics(tmp_path / "x.tif"), 255 - x, -1)
+    write_tiff(tmp_path / "y.tif", x.astype(np.uint16), white_is_0=True)
+    with pytest.raises(ValueError, match=r"y\.tif: expected 0 for black in grey values of 16 bits, got 0 for white"):
+        statistics(tmp_path / "y.tif")
+
+
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("dtype", [np.int8, np.int16])
 def test_signed_values(tmp_path: Path, dtype: Any, order: str) -> None:

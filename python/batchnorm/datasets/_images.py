@@ -15,7 +15,8 @@ from ._parts import SMALL, WINDOW, Array, Block, Piece
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
 MODES = ("grey", "RGB", "RGBA")
 _FORMATS = ("JPEG", "PNG", "TIFF")
-_BITS_PER_SAMPLE, _PLANAR_CONFIGURATION, _SAMPLE_FORMAT = 258, 284, 339  # tags of TIFF 6.0
+# Tags of TIFF 6.0.
+_BITS_PER_SAMPLE, _PHOTOMETRIC_INTERPRETATION, _PLANAR_CONFIGURATION, _SAMPLE_FORMAT = 258, 262, 284, 339
 
 # So many small images are one item, so that what an item costs doesn't show beside decoding; large ones go alone, so
 # that workers share them out evenly. It depends on the files alone: a merge order that hung on more would change bits.
@@ -135,12 +136,14 @@ def depth(image: Any) -> int:
 
 
 def _depth_of_tiff(tags: Any) -> int:
-    """Return the bits that the tags tell: Pillow's modes hide planes of 16 bits and signs, and misread them."""
+    """Return the bits that the tags tell; an error tells of what Pillow reads as other values."""
     bits = 16 if max(tags.get(_BITS_PER_SAMPLE, (1,))) > 8 else 8
     if set(tags.get(_SAMPLE_FORMAT, (1,))) != {1}:
         raise ValueError(f"expected unsigned values, got SampleFormat {tags[_SAMPLE_FORMAT]}")
     if bits == 16 and tags.get(_PLANAR_CONFIGURATION, 1) != 1 and len(tags.get(_BITS_PER_SAMPLE, ())) > 1:
         raise ValueError("expected colors of 16 bits interleaved, got them in planes")
+    if bits == 16 and tags.get(_PHOTOMETRIC_INTERPRETATION) == 0:  # Pillow turns these of 8 bits alone
+        raise ValueError("expected 0 for black in grey values of 16 bits, got 0 for white")
     return bits
 
 

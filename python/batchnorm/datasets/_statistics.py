@@ -100,8 +100,9 @@ def statistics(
     A file is skipped whole or is an error: where a part of it has been counted when it fails, ``on_error="skip"``
     raises all the same. Values of the wrong dtype or number of channels are errors, too.
 
-    Colors of 16 bits are read whole from PNG and TIFF, though Pillow keeps 8 of them. Those in planes, and signed
-    values, which Pillow misreads, are errors. All pages of a TIFF count.
+    Colors of 16 bits are read whole from PNG and TIFF, though Pillow keeps 8 of them. What Pillow misreads in a
+    TIFF is an error: such colors in planes, grey values of 16 bits of which 0 is white, signed values. All pages of a
+    TIFF count.
 
     Examples
     --------
