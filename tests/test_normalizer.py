@@ -15,7 +15,7 @@ import pytest
 
 import batchnorm as bn
 from batchnorm.datasets import Normalizer
-from batchnorm.datasets import normalizer as module
+from batchnorm.datasets import _normalizer_integers as module
 
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 RNG_SEED = 5

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .. import _core
-from .._channel_stats import ChannelStats, channel_stats
-from .._checks import as_array, require_writeable
+from .._channel_stats import ChannelStats
+from .._checks import as_array
 from .._functions import batch_norm_inference
 from .._threads import context_num_threads
 from ._normalizer_arguments import FLOATS, INTEGERS, any_of, as_scale, floats_for, fold, mean_and_var, output
 from ._normalizer_file import read_normalizer, write_normalizer
+from ._normalizer_integers import to_integers
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
     from .._core import Float64Array, FloatArray
     from ._normalizer_arguments import Folded
-
-_VALUES_PER_BLOCK = 2**17  # 512 KiB of float32, which stay in a core's cache from one step to the next
 
 
 class Normalizer:
@@ -232,7 +229,7 @@ class Normalizer:
             dtype = array.dtype if out is None else getattr(out, "dtype", array.dtype)
         out = output("y", array, out, dtype, (*floats_for(array.dtype), *INTEGERS))
         if out is not None and out.dtype.name in INTEGERS:
-            return self._to_integers(array, out)
+            return to_integers(array, out, self._axis, self._num_threads, self._undo)
         return self._undo(array, out)
 
     def _undo(self, y: NDArray[Any], out: FloatArray | None) -> FloatArray:
@@ -240,33 +237,6 @@ class Normalizer:
         return batch_norm_inference(
             y, zero, one, root, mean, eps=0.0, axis=self._axis, out=out, num_threads=self._num_threads
         )
-
-    def _to_integers(self, y: NDArray[Any], out: NDArray[Any]) -> NDArray[Any]:
-        require_writeable("out", out)
-        if np.may_share_memory(y, out):
-            raise ValueError("out: expected memory apart from y for integers, got some of y's")
-        # Only what is not finite becomes NaN, and that leaves no finite mean.
-        stats = channel_stats(y, axis=self._axis, num_threads=self._num_threads)
-        if not np.isfinite(stats.mean[stats.count > 0]).all():
-            self._refuse_nan(y, out.dtype)
-        info = np.iinfo(out.dtype)
-        for block, x in self._undone(y):
-            np.clip(np.rint(x, out=x), info.min, info.max, out=x)
-            out[block] = x
-        return out
-
-    def _undone(self, y: NDArray[Any]) -> Iterator[tuple[tuple[slice, ...], FloatArray]]:
-        """Yield the inverse in blocks, and where they lie."""
-        wide = np.float64 if y.dtype == np.float64 else np.float32
-        for block in _blocks(y.shape, self._axis % y.ndim):
-            yield block, self._undo(y[block], np.empty_like(y[block], wide))
-
-    def _refuse_nan(self, y: NDArray[Any], dtype: np.dtype[Any]) -> None:
-        """Raise an error if the inverse has a NaN."""
-        for block, x in self._undone(y):
-            if np.isnan(x).any():
-                got = "one" if np.isnan(y[block]).any() else "infinity times a standard deviation of 0"
-                raise ValueError(f"y: expected no NaN to make {dtype} of, got {got}")
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write it to a file.
@@ -381,12 +351,3 @@ def _restore(
     mean: Float64Array, var: Float64Array, scale: float, axis: int, eps: float, num_threads: int | None
 ) -> Normalizer:
     return Normalizer(mean=mean, var=var, scale=scale, axis=axis, eps=eps, num_threads=num_threads)
-
-
-def _blocks(shape: tuple[int, ...], axis: int) -> Iterator[tuple[slice, ...]]:
-    """Cut an array into blocks with all channels, along the longest other axis."""
-    along = max((i for i in range(len(shape)) if i != axis), key=lambda i: shape[i])
-    others = math.prod(shape[:along] + shape[along + 1 :])
-    step = max(_VALUES_PER_BLOCK // max(others, 1), 1)
-    for start in range(0, shape[along], step):
-        yield *(slice(None),) * along, slice(start, start + step)
