@@ -180,7 +180,7 @@ def test_an_axis_that_an_npy_does_not_have(tmp_path: Path) -> None:
 
 
 def test_a_dask_array_is_sent_elsewhere() -> None:
-    dask = pytest.importorskip("dask.array", reason="needs dask")
+    dask = pytest.importorskip("dask.array", reason="needs the extra [dask]")
     with pytest.raises(TypeError, match=r"source: .* got a dask array"):
         statistics(dask.zeros((4, 3)))
 
