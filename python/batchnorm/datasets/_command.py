@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ._axes import Axis
 from ._images import MODES
 from ._report import as_json, print_table
-from ._sources import Axis
 from ._statistics import statistics
 
 

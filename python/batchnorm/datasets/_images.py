@@ -114,7 +114,7 @@ def _starts(sizes: Sequence[int]) -> list[int]:
 
 def _raw_modes(image: Any) -> list[str]:
     """Return how the file holds its pixels, as Pillow calls it."""
-    return [tile.args if isinstance(tile.args, str) else str(tile.args[0]) for tile in image.tile]
+    return [tile.args if isinstance(tile.args, str) else str(tile.args[0]) for tile in getattr(image, "tile", ())]
 
 
 def depth(image: Any) -> int:
@@ -126,13 +126,29 @@ def depth(image: Any) -> int:
     return 8
 
 
-def natural_mode(image: Any) -> str:
+def natural_mode(image: Any, way_out: str = "mode= converts") -> str:
     """Return the mode that an image has without a conversion."""
     if image.mode == "L" or image.mode.startswith("I;16") or (image.mode == "I" and depth(image) == 16):
         return "grey"
     if image.mode not in MODES:
-        raise ValueError(f"expected an image of mode L, I;16, RGB or RGBA, got {image.mode} (mode= converts)")
+        raise ValueError(f"expected an image of mode L, I;16, RGB or RGBA, got {image.mode} ({way_out})")
     return str(image.mode)
+
+
+def is_image(value: object) -> bool:
+    """Tell whether this is an image of Pillow, which is not imported for that."""
+    module = sys.modules.get("PIL.Image")
+    return module is not None and isinstance(value, module.Image)
+
+
+def pixels_of(image: Any) -> Array:
+    """Return the pixels of an image of Pillow as they are, channels last."""
+    mode, bits = natural_mode(image, "image.convert converts"), depth(image)
+    if bits == 16 and mode != "grey":
+        raise ValueError(f"expected {mode} of 8 bits, got 16, of which Pillow keeps 8 (give the path)")
+    pixels = np.asarray(image)
+    pixels = pixels.astype(np.uint16, copy=False) if bits == 16 else pixels
+    return pixels if pixels.ndim == 3 else pixels[:, :, np.newaxis]
 
 
 def _strips(image: Any, mode: str) -> Iterator[Array]:
