@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from ._axes import Axis
+from ._command_words import in_words_of_the_command
 from ._images import MODES
-from ._report import as_json, print_table
+from ._report import as_json, may_be_bytes, print_table
 from ._statistics import statistics
 
 
 def main(argv: list[str]) -> int:
     """Print the statistics. Returns 0, 1 where they could not be had, 2 where an extra is missing."""
     options = _options(argv)
+    scale_is_told, options.scale = options.scale is not None, options.scale or 1.0
     needed = {"rich": not options.json, "matplotlib": options.plot is not None}
     for module, is_needed in needed.items():
         if is_needed and importlib.util.find_spec(module) is None:
@@ -33,17 +35,23 @@ def main(argv: list[str]) -> int:
             **how,
         )
     except (ImportError, OSError, TypeError, ValueError) as error:
-        print(f"batchnorm stats: {error}", file=sys.stderr)
+        print(f"batchnorm stats: {in_words_of_the_command(str(error))}", file=sys.stderr)
         return 2 if isinstance(error, ImportError) else 1
     if options.json:
         print(json.dumps(as_json(result, options.scale), indent=1, allow_nan=False))
     else:
         print_table(result, options.scale)
     for name, message in result.skipped:
-        print(f"skipped {name}: {message}", file=sys.stderr)
+        print(f"skipped {name}: {in_words_of_the_command(message)}", file=sys.stderr)
     if not result.count.any():
         print("batchnorm stats: expected values, got none", file=sys.stderr)
         return 1
+    if may_be_bytes(result) and not scale_is_told:
+        print(
+            "batchnorm stats: integers from 0 to 255 without --scale; torchvision's ToTensor divides bytes by 255, so "
+            "for Normalize after it take --scale 255 (--scale 1 if not)",
+            file=sys.stderr,
+        )
     if options.plot is not None:
         from ._plot import save
         from ._sample import sample
@@ -68,9 +76,8 @@ def _options(argv: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--scale",
         type=_scale,
-        default=1.0,
         metavar="S",
-        help="divide values by this in what is shown, as 255 for bytes",
+        help="divide values by this in what is shown: 255 for bytes that ToTensor divides, too (default: 1)",
     )
     parser.add_argument("--mode", choices=MODES, help="convert images (default: they must be like the first)")
     parser.add_argument("--dataset", metavar="NAME", help="which array of an .npz, an HDF5 file or a zarr group")

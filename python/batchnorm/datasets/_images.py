@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ._npy import size_and_time
-from ._parts import SMALL, WINDOW, Array, Block, Piece
+from ._parts import KINDS, SMALL, WINDOW, Array, Block, Piece
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
 MODES = ("grey", "RGB", "RGBA")
@@ -60,8 +60,16 @@ class Images:
         for path in self._paths[self._starts[item] : self._starts[item + 1]]:
             yield Piece(path, lambda _, path=path: self._blocks(path))  # type: ignore[misc]
 
+    def _open(self, path: str) -> Any:
+        from PIL import UnidentifiedImageError
+
+        try:
+            return self._image.open(path, formats=_FORMATS)
+        except UnidentifiedImageError as error:
+            raise OSError(f"expected {KINDS}, got a file that is no such image") from error
+
     def _blocks(self, path: str) -> Iterator[Block]:
-        with self._image.open(path, formats=_FORMATS) as image:
+        with self._open(path) as image:
             # A TIFF may be a stack. Other formats have a preview or an animation after the image.
             frames = image.n_frames if image.format == "TIFF" else 1
             for frame in range(frames):
