@@ -111,9 +111,53 @@ def test_arrays(axis: int | None) -> None:
     assert_of(statistics(iter(parts), axis=axis), x, axis, items=2)
 
 
-def test_nothing_at_all() -> None:
-    result = statistics(iter([]))
-    assert (result.items, result.count.tolist()) == (0, [])
+AMBIGUOUS = [(50, 32, 32, 3), (8, 8, 3), (5, 6, 7, 1), (0, 8, 8, 4)]
+
+
+@pytest.mark.parametrize("dtype", ["|u1", "<u2", ">u2"])
+@pytest.mark.parametrize("shape", AMBIGUOUS, ids=str)
+def test_bytes_that_seem_to_have_their_channels_last_need_an_axis(
+    tmp_path: Path, shape: tuple[int, ...], dtype: str
+) -> None:
+    x = np.ones(shape, dtype)
+    np.save(tmp_path / "x.npy", x)
+    np.savez(tmp_path / "x.npz", x)
+    sources: list[Any] = [tmp_path / "x.npy", tmp_path / "x.npz"]
+    if x.dtype.isnative:
+        sources += [x, [x]]
+    for source in sources:
+        with pytest.raises(
+            ValueError, match=rf"axis: expected an int for .*, got 'auto' \(axis=-1 .* {shape[-1]} .*, axis=1"
+        ):
+            statistics(source)
+        for axis in (-1, 1):
+            assert len(statistics(source, axis=axis).count) == shape[axis]
+
+
+def test_hdf5_that_seems_to_have_its_channels_last(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py", reason="needs the extra [hdf5]")
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["x"] = np.ones((5, 8, 8, 3), np.uint8)
+    with pytest.raises(ValueError, match=r"x\.h5: axis: expected an int for uint8"):
+        statistics(tmp_path / "x.h5")
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype"),
+    [
+        ((50, 3, 32, 32), np.uint8),
+        ((50, 3, 32, 3), np.uint8),
+        ((50, 1, 3), np.uint16),
+        ((50, 32, 32, 5), np.uint8),
+        ((50, 3), np.uint8),
+        ((2, 50, 32, 32, 3), np.uint8),
+        ((50, 32, 32, 3), np.float32),
+        ((50, 32, 32, 3), np.int16),
+    ],
+    ids=str,
+)
+def test_all_other_arrays_have_axis_1(shape: tuple[int, ...], dtype: Any) -> None:
+    assert len(statistics(np.ones(shape, dtype)).count) == shape[1]
 
 
 def test_files_of_several_kinds_and_patterns(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from batchnorm.datasets import statistics
-from data_sets import values
+from data_sets import assert_of, values
 
 
 def test_truncated_npy(tmp_path: Path) -> None:
@@ -162,6 +162,62 @@ def test_images_that_do_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
         statistics(tmp_path, axis=0)
 
 
+X = np.zeros((4, 2), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("item", "message"),
+    [
+        ((X, [0, 1]), r"got a tuple of 2 \(take its first element: \(batch\[0\] for batch in loader\)\)"),
+        ([X], r"got a list of 1 \(take its first element"),
+        ([[1.0, 2.0]], r"got a list of 1 \(numpy\.asarray makes an array\)"),
+        ((), r"got a tuple of 0"),
+        ({"image": X, "label": 1}, r"got a dict of 'image', 'label' \(take one of its values\)"),
+        (Path("x.npy"), r"got a path \(paths are given as a list"),
+        ("x.npy", r"got a path"),
+        (None, r"x: expected .*object"),
+    ],
+    ids=repr,
+)
+def test_items_that_are_no_arrays(item: object, message: str) -> None:
+    with pytest.raises(TypeError, match=rf"source\[1\]: .*{message}"):
+        statistics(iter([X, item]))
+
+
+def test_batches_of_a_data_loader() -> None:
+    torch = pytest.importorskip("torch", reason="needs PyTorch")
+    from torch.utils.data import DataLoader, TensorDataset
+
+    x = torch.arange(24.0).reshape(12, 2)
+    for data in (TensorDataset(x), TensorDataset(x, torch.arange(12))):
+        loader = DataLoader(data, batch_size=5)
+        with pytest.raises(TypeError, match=r"source\[0\]: expected an array, got a list of \d \(take its first"):
+            statistics(loader)
+        assert_of(statistics(batch[0] for batch in loader), x.numpy(), 1, items=3)
+
+
+@pytest.mark.parametrize("checkpoint", [False, True])
+def test_an_iterable_without_arrays(tmp_path: Path, checkpoint: bool) -> None:
+    used = (x for x in [X])
+    assert statistics(used).items == 1
+    for source in (used, iter([]), {*()}):
+        with pytest.raises(ValueError, match="source: expected an array at least, got an iterable without any"):
+            statistics(source, checkpoint=tmp_path / "run" if checkpoint else None)
+
+
+def test_containers_of_arrays_with_names(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", images=X, labels=X)
+    with np.load(tmp_path / "x.npz") as archive:
+        for source, told in ((archive, "NpzFile of 'images', 'labels'"), ({"a": X}, "dict of 'a'"), ({}, "of nothing")):
+            with pytest.raises(TypeError, match=rf"source: expected an array or arrays, got .*{told} \(take one of"):
+                statistics(source)
+    h5py = pytest.importorskip("h5py", reason="needs the extra [hdf5]")
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["images"] = X
+        with pytest.raises(TypeError, match=r"source: .* got a File of 'images'"):
+            statistics(file)
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
@@ -223,7 +279,7 @@ def test_an_axis_that_an_npy_does_not_have(tmp_path: Path) -> None:
 
 
 def test_a_dask_array_is_sent_elsewhere() -> None:
-    dask = pytest.importorskip("dask.array", reason="needs dask")
+    dask = pytest.importorskip("dask.array", reason="needs the extra [dask]")
     with pytest.raises(TypeError, match=r"source: .* got a dask array"):
         statistics(dask.zeros((4, 3)))
 

@@ -248,6 +248,43 @@ def test_large_images_are_taken_in_strips(
     assert_of(statistics(tmp_path), x, -1)
 
 
+@pytest.mark.parametrize(
+    ("mode", "dtype"), [("grey", np.uint8), ("RGB", np.uint8), ("RGBA", np.uint8), ("grey", np.uint16)]
+)
+def test_images_in_memory(tmp_path: Path, mode: str, dtype: Any) -> None:
+    x = pixels(mode, 3, dtype)
+    folder_of(tmp_path, x)
+    paths = sorted(tmp_path.iterdir())
+    assert_of(statistics([Image.open(path) for path in paths]), x, -1, items=3)
+    assert_of(statistics(Image.open(path) for path in paths), x, -1, items=3)
+    assert_of(statistics([Image.open(path) for path in paths], axis=None), x, None, items=3)
+    assert_of(statistics([Image.open(path) for path in paths], axis=1), x, 2, items=3)
+    assert_of(statistics(Image.open(paths[0])), x[0], -1)
+    assert_of(statistics(Image.fromarray(np.squeeze(x[0]))), x[0], -1)
+    first = statistics([Image.open(path) for path in paths[:2]], checkpoint=tmp_path / "run")
+    assert first.stats == statistics([Image.open(path) for path in paths[:2]], checkpoint=tmp_path / "run").stats
+
+
+def test_images_in_memory_that_must_be_converted(tmp_path: Path) -> None:
+    image = Image.fromarray(pixels("RGB")[0])
+    with pytest.raises(ValueError, match=r"source\[1\]: expected .*, got P \(image\.convert converts\)"):
+        statistics([image, image.convert("P")])
+    write_png16(tmp_path / "x.png", pixels("RGB", 1, np.uint16)[0])
+    with (
+        Image.open(tmp_path / "x.png") as image,
+        pytest.raises(ValueError, match=r"source\[0\]: expected RGB of 8 bits, got 16, .* \(give the path\)"),
+    ):
+        statistics([image])
+
+
+def test_an_image_in_memory_that_is_broken(tmp_path: Path) -> None:
+    image = Image.fromarray(pixels("RGB")[0])
+    image.save(tmp_path / "y.png")
+    (tmp_path / "y.png").write_bytes((tmp_path / "y.png").read_bytes()[:-500])
+    with Image.open(tmp_path / "y.png") as broken, pytest.raises(OSError, match=r"source\[0\]: .*truncated"):
+        statistics([broken])
+
+
 def broken_folder(tmp_path: Path) -> np.ndarray[Any, Any]:
     """Images 3 and 5 of 8 are broken, in different ways."""
     x = pixels("RGB", 8)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import batchnorm as bn
-from batchnorm.datasets import Normalizer
+from batchnorm.datasets import Normalizer, statistics
 from batchnorm.datasets import _normalizer_integers as module
 
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
@@ -70,6 +70,8 @@ def test_ways_to_give_statistics() -> None:
     stats = bn.channel_stats(images((8, 3, 9)))
     by_var = Normalizer(mean=stats.mean, var=stats.var())
     assert Normalizer(stats) == by_var
+    assert Normalizer(statistics(images((8, 3, 9)))) == by_var
+    assert Normalizer(stats=statistics([images((8, 3, 9))])) == by_var
     np.testing.assert_allclose(Normalizer(mean=stats.mean, std=stats.std()).var, by_var.var, rtol=1e-15)
     assert Normalizer(mean=[1, 2], std=[3, 4]) == Normalizer(mean=np.float32([1, 2]), var=(9.0, 16.0))
 
@@ -298,11 +300,15 @@ def test_repr(bytes_to_floats: Normalizer) -> None:
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({}, TypeError, "stats: expected a ChannelStats, or a mean and either std or var"),
+        ({}, TypeError, "stats: expected a ChannelStats or DatasetStatistics, or a mean and either std or var"),
         ({"mean": [0.0]}, TypeError, "a mean and either std or var"),
         ({"std": [1.0]}, TypeError, "a mean and either std or var"),
         ({"mean": [0.0], "std": [1.0], "var": [1.0]}, TypeError, "a mean and either std or var"),
-        ({"stats": [0.0]}, TypeError, "stats: expected a ChannelStats, got list; give a mean as mean="),
+        (
+            {"stats": [0.0]},
+            TypeError,
+            "stats: expected a ChannelStats or DatasetStatistics, got list; give a mean as mean=",
+        ),
         ({"stats": bn.ChannelStats()}, ValueError, "stats: expected statistics of at least one channel"),
         ({"stats": bn.channel_stats(np.ones((0, 2)))}, ValueError, "stats: mean: expected finite values, got nan"),
         ({"stats": bn.channel_stats(np.ones((2, 1))), "std": [1.0]}, TypeError, "stats: expected statistics alone"),

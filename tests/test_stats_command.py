@@ -19,6 +19,7 @@ pytest.importorskip("rich", reason="needs the extra [datasets]")
 import batchnorm as bn
 from batchnorm.__main__ import main
 from batchnorm.datasets import _plot, _progress, _sample, _windows
+from batchnorm.datasets._command_words import in_words_of_the_command
 from data_sets import values
 from processes import TIMEOUT, run
 
@@ -96,7 +97,7 @@ def test_mode_and_skipped_files(photos: Path, capsys: pytest.CaptureFixture[str]
     assert re.match(r"batchnorm stats: .*1\.png", capsys.readouterr().err)
     assert main(["stats", str(photos), "--mode", "grey", "--on-error", "skip", "--json"]) == 0
     shown = capsys.readouterr()
-    assert re.match(r"skipped .*1\.png: cannot identify image file", shown.err)
+    assert re.match(r"skipped .*1\.png: expected a JPEG, PNG or TIFF image, or a name", shown.err)
     report = json.loads(shown.out)
     assert report["items"] == 2 and len(report["count"]) == 1
     assert [Path(skipped["name"]).name for skipped in report["skipped"]] == ["1.png"]
@@ -139,6 +140,78 @@ def test_an_extra_is_missing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert main(["stats", "x.npy"]) == 2
     assert capsys.readouterr().err == "batchnorm stats needs rich: pip install 'batchnorm[datasets]'\n"
+
+
+def test_messages_are_in_the_words_of_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    image = pytest.importorskip("PIL.Image", reason="needs the extra [datasets]")
+    image.fromarray(values(np.uint8, (4, 4))).convert("P").save(tmp_path / "x.png")
+    np.save(tmp_path / "1.npy", np.zeros(3))
+    np.save(tmp_path / "bytes.npy", np.zeros((5, 8, 8, 3), np.uint8))
+    np.save(tmp_path / "nan.npy", np.full((2, 2), np.nan))
+    np.savez(tmp_path / "two.npz", a=values(), b=values())
+    expected = {
+        ("1.npy",): "at least 2 dimensions, got shape (3,) (--axis none takes all for one channel)",
+        ("two.npz",): "--dataset: expected one of 'a', 'b', got none",
+        ("two.npz", "--dataset", "a", "--axis", "4"): "--axis: expected an int from -4 to 3, got 4",
+        ("1.npy", "--axis", "0", "--dataset", "a"): "at least 2 dimensions",
+        ("nan.npy", "--dataset", "a"): "--dataset: expected none for a source without .npz",
+        ("nan.npy", "--nan-policy", "raise"): "expected no NaN with --nan-policy raise, got one in channel 0",
+        ("x.png",): "got P (--mode converts)",
+        ("bytes.npy",): "got 'auto' (--axis -1 if the last 3 are channels, --axis 1 if the 8 are)",
+        ("no*.npy",): "batchnorm stats: PATH: expected files that match",
+    }
+    for (name, *options), message in expected.items():
+        assert main(["stats", str(tmp_path / name), *options]) == 1
+        assert message in capsys.readouterr().err
+    assert main(["stats", str(tmp_path / "two.npz"), "--on-error", "skip", "--json"]) == 1
+    shown = capsys.readouterr()
+    for text in (shown.err, json.loads(shown.out)["skipped"][0]["message"]):
+        assert "--dataset: expected one of 'a', 'b', got none" in text
+
+
+def test_words_of_the_command() -> None:
+    words = {
+        "checkpoint: expected no skipped files with on_error='raise', got 1": "--checkpoint: expected no skipped files "
+        "with --on-error raise, got 1",
+        "x.png: expected grey values for mode='grey', got RGB": "x.png: expected grey values for --mode grey, got RGB",
+        "data/mode=1/axis=None.npy: expected numbers": "data/mode=1/axis=None.npy: expected numbers",
+        "mode=RGB/x.npy: magic": "mode=RGB/x.npy: magic",
+        "axis: text": "axis: text",
+    }
+    for message, told in words.items():
+        assert in_words_of_the_command(message) == told
+
+
+def test_a_file_of_another_kind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("PIL", reason="needs the extra [datasets]")
+    (tmp_path / "mk.py").write_text("text")
+    assert main(["stats", str(tmp_path / "mk.py")]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith(f"batchnorm stats: {tmp_path / 'mk.py'}: expected a JPEG, PNG or TIFF image, or a name that")
+    assert all(f" {suffix}" in told for suffix in (".npy", ".npz", ".h5", ".hdf5", ".hdf", ".zarr"))
+
+
+@pytest.mark.parametrize(
+    ("x", "arguments", "warned"),
+    [
+        (np.array([[0, 5], [255, 7]], np.uint8), [], True),
+        (np.array([[0, 5], [255, 7]], np.uint8), ["--json"], True),
+        (np.array([[0, 5], [255, 7]], np.uint8), ["--scale", "255"], False),
+        (np.array([[0, 5], [255, 7]], np.uint8), ["--scale", "1"], False),
+        (np.array([[0, 5], [256, 7]], np.uint16), [], False),
+        (np.array([[0, -5], [25, 7]], np.int8), [], False),
+        (np.array([[0, 5], [255, 7]], np.float32), [], False),
+    ],
+    ids=str,
+)
+def test_bytes_without_a_scale(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], x: Any, arguments: list[str], warned: bool
+) -> None:
+    np.save(tmp_path / "x.npy", x)
+    assert main(["stats", str(tmp_path / "x.npy"), *arguments]) == 0
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == warned
+    assert all("take --scale 255" in line for line in told)
 
 
 @pytest.mark.parametrize("shape", [(50, 3), (50, 20), (50, 1), (0, 2)], ids=str)

@@ -174,13 +174,12 @@ void ChannelStatistics(const ArrayView& x, std::size_t axis, const ArrayView* sh
       RunSweeps<Lane<E>>(plan, WorkersFor(BytesOf(layout, x), workers), reducer, finish, NoMap{});
     };
     const Precision precision = ItemSize(x.dtype) == 1 ? Precision::kNarrow : Precision::kWide;
-    if constexpr (kByte<E>) {
-      run(IntegerReducer<E>(plan, table, layout, source, precision, shared));
-    } else if (IsInteger(x.dtype) && !weighted) {
-      run(IntegerReducer<E>(plan, table, layout, source, precision, shared));
-    } else {
-      run(MomentReducer<E>(plan, table, layout, source, Precision::kWide, shared));
+    if constexpr (!kByte<E>) {
+      if (!IsInteger(x.dtype) || weighted) {
+        return run(MomentReducer<E>(plan, table, layout, source, Precision::kWide, shared));
+      }
     }
+    run(IntegerReducer<E>(plan, table, layout, source, precision, shared));
   });
 }
 

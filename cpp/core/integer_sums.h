@@ -9,9 +9,9 @@
 namespace batchnorm {
 
 // Integers of at most 16 bits are taken about 0 in float64 lanes: their sums and sums of squares in a block are below
-// 2^53, so that nothing is rounded. For those of 8 bits float32 lanes do: they widen after 64 squares at most, which
-// are below 2^24, and their sums keep what they lose. Over blocks a sum of squares goes on in two parts, the upper one
-// in units of kUnit.
+// 2^53, so that nothing is rounded. For those of 8 bits float32 lanes do: they widen after 16 squares, which are below
+// 2^24, and their sums keep what they lose. Over blocks a sum of squares goes on in two parts, the upper one in units
+// of kUnit.
 template <class E>
 class IntegerReducer {
   using T = Lane<E>;

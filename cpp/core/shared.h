@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <array>
 #include <optional>
-#include <type_traits>
 #include <vector>
 
 #include "core/plan.h"
@@ -24,6 +23,7 @@ class SharedOperand {
   SharedOperand(const ArrayView& array, const Layout& layout, const KernelTable& table)
       : places_(PlacesOf(layout)),
         operand_(array, places_, table),
+        repeat_(KernelsOf(table, E{}).repeat),
         planar_(layout.walk == Walk::kPlanar),
         inner_(layout.inner) {}
 
@@ -64,13 +64,7 @@ class SharedOperand {
 
   // Each place for every channel.
   void Repeat(const E* once, const Block& block, E* to) const {
-    const auto of_few = [&](auto channels) {
-      for (std::size_t i = 0; i < block.positions; ++i) {
-        for (std::size_t c = 0; c < channels; ++c) *to++ = once[i];
-      }
-    };
-    if (inner_ == 1 && block.channels == 3) return of_few(std::integral_constant<std::size_t, 3>{});
-    if (inner_ == 1) return of_few(block.channels);
+    if (inner_ == 1) return repeat_(once, block.positions, block.channels, to);
     for (std::size_t i = 0; i < block.positions; ++i, once += inner_) {
       for (std::size_t c = 0; c < block.channels; ++c) to = std::copy_n(once, inner_, to);
     }
@@ -78,6 +72,7 @@ class SharedOperand {
 
   Layout places_;
   Operand<E> operand_;
+  void (*repeat_)(const E* once, std::size_t n, std::size_t each, E* to);
   bool planar_;
   std::size_t inner_;
 };

@@ -170,6 +170,8 @@ struct Kernels {
   using Scatter = void (*)(const E* from, std::size_t n, char* to, std::ptrdiff_t stride);
 
   WalkKernels<E> walk[kWalks];
+  // to[i * each + c] = once[i] for c < each; where there are masks
+  void (*repeat)(const E* once, std::size_t n, std::size_t each, E* to);
   // From memory of each DType, and to it; null where E doesn't stand in for it.
   Gather gather[kDTypes];
   Scatter scatter[kDTypes];

@@ -7,6 +7,7 @@
 #include "kernels/gradient-inl.h"
 #include "kernels/moments-inl.h"
 #include "kernels/move-inl.h"
+#include "kernels/repeat-inl.h"
 
 namespace batchnorm::BATCHNORM_ISA {
 namespace {
@@ -53,6 +54,7 @@ constexpr WalkKernels<E> WalkTable() {
 // In the order of DType.
 constexpr Kernels<float> FloatTable() {
   return {{WalkTable<Walk::kPlanar, float>(), WalkTable<Walk::kRows, float>()},
+          &Repeat<float>,
           {&Gather<float>, nullptr, &Gather<Float16>, &Gather<BFloat16>, &Gather<std::uint8_t>, &Gather<std::int8_t>,
            &Gather<std::uint16_t>, &Gather<std::int16_t>, &GatherBools, &GatherSigns},
           {&Scatter<float>, nullptr, &Scatter<Float16>, &Scatter<BFloat16>, nullptr, nullptr, nullptr, nullptr, nullptr,
@@ -62,7 +64,7 @@ constexpr Kernels<float> FloatTable() {
 // A type that stands for itself, for bools and for signs.
 template <class E>
 constexpr Kernels<E> TypeTable(DType dtype) {
-  Kernels<E> k = {{WalkTable<Walk::kPlanar, E>(), WalkTable<Walk::kRows, E>()}, {}, {}};
+  Kernels<E> k = {{WalkTable<Walk::kPlanar, E>(), WalkTable<Walk::kRows, E>()}, nullptr, {}, {}};
   k.gather[static_cast<std::size_t>(dtype)] = &Gather<E, E>;
   k.scatter[static_cast<std::size_t>(dtype)] = &Scatter<E, E>;
   k.gather[static_cast<std::size_t>(DType::kBool)] = &GatherBools<E>;
@@ -85,6 +87,7 @@ constexpr Kernels<E> ByteTable(DType dtype) {
 // Weights are float64, and so are the sums of what they weigh, whatever its type.
 constexpr Kernels<double> DoubleTable() {
   Kernels<double> k = TypeTable<double>(DType::kFloat64);
+  k.repeat = &Repeat<double>;
   k.walk[0].weighted_moments = &WeightedMoments<Walk::kPlanar>;
   k.walk[1].weighted_moments = &WeightedMoments<Walk::kRows>;
   k.gather[static_cast<std::size_t>(DType::kFloat32)] = &Gather<float, double>;

@@ -83,6 +83,10 @@ template <class T>
 Scalar<T> IfLess(Scalar<T> a, Scalar<T> b, Scalar<T> then, Scalar<T> otherwise) {
   return a.value < b.value ? then : otherwise;
 }
+template <class T, std::size_t kEach, std::size_t kPart>
+Vec<T> Spread(Vec<T> v) {
+  return v;
+}
 inline void StreamFence() {}
 template <class T>
 Vec<T> MulAdd(Vec<T> a, Vec<T> b, Vec<T> c) {

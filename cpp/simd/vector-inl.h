@@ -71,6 +71,20 @@ BATCHNORM_INLINE V IfLess(V a, V b, V then, V otherwise) {
   return a < b ? then : otherwise;
 }
 
+// Part kPart, of kEach, of a vector of which each lane is repeated kEach times.
+template <class T, std::size_t kEach, std::size_t kPart>
+BATCHNORM_INLINE Vec<T> Spread(Vec<T> v) {
+  decltype(v == v) from{};  // integers of the same size
+  for (std::size_t i = 0; i < kLanes<T>; ++i) from[i] = static_cast<int>((kPart * kLanes<T> + i) / kEach);
+#if defined(__clang__)
+  Vec<T> parts;
+  for (std::size_t i = 0; i < kLanes<T>; ++i) parts[i] = v[from[i]];
+  return parts;
+#else
+  return __builtin_shuffle(v, from);
+#endif
+}
+
 // Asks for the cache line of an address, which need not be one that can be read, into L2.
 BATCHNORM_INLINE void Prefetch(std::uintptr_t address) {
   __builtin_prefetch(reinterpret_cast<const void*>(address), /*write=*/0, /*locality=*/2);

@@ -477,6 +477,21 @@ void AllTiles(const KernelTable& table) {
   }
 }
 
+template <class T>
+void Repeats(const KernelTable& table) {
+  for (std::size_t n : {0u, 1u, 7u, 16u, 57u}) {
+    for (std::size_t each : {1u, 2u, 3u, 4u, 5u, 17u, 40u}) {
+      const Matrix<T> once(1, n, 1);
+      Matrix<T> to(1, n * each, 2);
+      const T beyond = to.memory[1 + n * each];
+      KernelsOf(table, T{}).repeat(once.view().data, n, each, to.tile().data);
+      bool same = to.memory[1 + n * each] == beyond;
+      for (std::size_t i = 0; i < n * each; ++i) same = same && to.at(0, i) == once.at(0, i / each);
+      Expect(same, "repeat", table, n, each);
+    }
+  }
+}
+
 // Bytes have kernels for moments in narrow lanes and for extremes.
 template <class E>
 void BytesOf(const KernelTable& table) {
@@ -501,6 +516,8 @@ int main() {
     AllTiles<double>(table);
     AllTiles<Float16>(table);
     AllTiles<BFloat16>(table);
+    Repeats<float>(table);
+    Repeats<double>(table);
     BytesOf<std::uint8_t>(table);
     BytesOf<std::int8_t>(table);
     Runs<float>(table);

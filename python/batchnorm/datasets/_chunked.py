@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ._axes import channel_axis
+from ._axes import Axis, channel_axis
 from ._npy import choose, file_mark
 from ._parts import WINDOW, Block, Piece, Worker, native
 
@@ -43,14 +43,14 @@ class ChunkedArray:
     """An array of h5py or zarr; its boxes are the items."""
 
     def __init__(
-        self, array: Any, axis: int | None, name: str, mark: Callable[[], list[Any] | None], owner: Any = None
+        self, array: Any, axis: Axis, name: str, mark: Callable[[], list[Any] | None], owner: Any = None
     ) -> None:
         self._array, self._owner = array, owner
         self.fingerprint = mark
         self.name = name
         if array.shape is None:
             raise ValueError(f"{name}: expected an array, got an empty dataset, which has no shape")
-        self._axis = channel_axis(array.shape, axis)
+        self._axis = channel_axis(array.shape, axis, np.dtype(array.dtype))
         chunks = getattr(array, "shards", None) or array.chunks
         self._boxes = Boxes(array.shape, chunks, np.dtype(array.dtype).itemsize)
         self.items = len(self._boxes)
@@ -78,7 +78,7 @@ class ChunkedArray:
             self._owner.close()
 
 
-def hdf5_array(path: str, axis: int | None, dataset: str | None) -> ChunkedArray:
+def hdf5_array(path: str, axis: Axis, dataset: str | None) -> ChunkedArray:
     """Open an array of an HDF5 file."""
     try:
         import h5py
@@ -98,7 +98,7 @@ def hdf5_array(path: str, axis: int | None, dataset: str | None) -> ChunkedArray
         raise
 
 
-def zarr_array(path: str, axis: int | None, dataset: str | None) -> ChunkedArray:
+def zarr_array(path: str, axis: Axis, dataset: str | None) -> ChunkedArray:
     """Open a zarr array, or one of a group."""
     try:
         import zarr

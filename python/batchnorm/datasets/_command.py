@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from . import _plot
+from ._axes import Axis
+from ._command_words import in_words_of_the_command
 from ._images import MODES
-from ._report import as_json, print_table
+from ._report import as_json, may_be_bytes, print_table
 from ._sample import sample
-from ._sources import Axis
 from ._statistics import statistics
 
 
@@ -30,7 +31,7 @@ def main(argv: list[str]) -> int:
         print("batchnorm stats: interrupted", file=sys.stderr)
         return 128 + signal.SIGINT
     except _FileError as error:
-        print(f"batchnorm stats: {error}", file=sys.stderr)
+        print(f"batchnorm stats: {in_words_of_the_command(str(error))}", file=sys.stderr)
         return 2 if isinstance(error.__cause__, ImportError) else 1
     except OSError as error:  # standard output, which Python would try to write to once more
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -52,6 +53,7 @@ def _of_files() -> Iterator[None]:
 
 
 def _run(options: argparse.Namespace) -> int:
+    scale_is_told, options.scale = options.scale is not None, options.scale or 1.0
     needed = {"rich": not options.json, "matplotlib": options.plot is not None}
     for module, is_needed in needed.items():
         if is_needed and importlib.util.find_spec(module) is None:
@@ -75,10 +77,16 @@ def _run(options: argparse.Namespace) -> int:
         print_table(result, options.scale)
     sys.stdout.flush()  # so that an error is told here
     for name, message in result.skipped:
-        print(f"skipped {name}: {message}", file=sys.stderr)
+        print(f"skipped {name}: {in_words_of_the_command(message)}", file=sys.stderr)
     if not result.count.any():
         print("batchnorm stats: expected values, got none", file=sys.stderr)
         return 1
+    if may_be_bytes(result) and not scale_is_told:
+        print(
+            "batchnorm stats: integers from 0 to 255 without --scale; torchvision's ToTensor divides bytes by 255, so "
+            "for Normalize after it take --scale 255 (--scale 1 if not)",
+            file=sys.stderr,
+        )
     if options.plot is not None:
         with _of_files():
             values = sample(options.paths, len(result.count), **how)
@@ -102,9 +110,8 @@ def _options(argv: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--scale",
         type=_scale,
-        default=1.0,
         metavar="S",
-        help="divide values by this in what is shown, as 255 for bytes",
+        help="divide values by this in what is shown: 255 for bytes that ToTensor divides, too (default: 1)",
     )
     parser.add_argument("--mode", choices=MODES, help="convert images (default: they must be like the first)")
     parser.add_argument("--dataset", metavar="NAME", help="which array of an .npz, an HDF5 file or a zarr group")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ._npy import size_and_time
-from ._parts import SMALL, WINDOW, Array, Block, Piece
+from ._parts import KINDS, SMALL, WINDOW, Array, Block, Piece
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
 MODES = ("grey", "RGB", "RGBA")
@@ -66,8 +66,16 @@ class Images:
         for path in self._paths[self._starts[item] : self._starts[item + 1]]:
             yield Piece(path, lambda _, path=path: self._blocks(path))  # type: ignore[misc]
 
+    def _open(self, path: str) -> Any:
+        from PIL import UnidentifiedImageError
+
+        try:
+            return self._image.open(path, formats=_FORMATS)
+        except UnidentifiedImageError as error:
+            raise OSError(f"expected {KINDS}, got a file that is no such image") from error
+
     def _blocks(self, path: str) -> Iterator[Block]:
-        with self._image.open(path, formats=_FORMATS) as image:
+        with self._open(path) as image:
             # A TIFF may be a stack. Other formats have a preview or an animation after the image.
             frames = image.n_frames if image.format == "TIFF" else 1
             for frame in range(frames):
@@ -124,7 +132,7 @@ def _starts(sizes: Sequence[int]) -> list[int]:
 
 def _raw_modes(image: Any) -> list[str]:
     """Return how the file holds its pixels, as Pillow calls it."""
-    return [tile.args if isinstance(tile.args, str) else str(tile.args[0]) for tile in image.tile]
+    return [tile.args if isinstance(tile.args, str) else str(tile.args[0]) for tile in getattr(image, "tile", ())]
 
 
 def depth(image: Any) -> int:
@@ -147,13 +155,29 @@ def _depth_of_tiff(tags: Any) -> int:
     return bits
 
 
-def natural_mode(image: Any) -> str:
+def natural_mode(image: Any, way_out: str = "mode= converts") -> str:
     """Return the mode that an image has without a conversion."""
     if image.mode == "L" or image.mode.startswith("I;16") or (image.mode == "I" and depth(image) == 16):
         return "grey"
     if image.mode not in MODES:
-        raise ValueError(f"expected an image of mode L, I;16, RGB or RGBA, got {image.mode} (mode= converts)")
+        raise ValueError(f"expected an image of mode L, I;16, RGB or RGBA, got {image.mode} ({way_out})")
     return str(image.mode)
+
+
+def is_image(value: object) -> bool:
+    """Tell whether this is an image of Pillow, which is not imported for that."""
+    module = sys.modules.get("PIL.Image")
+    return module is not None and isinstance(value, module.Image)
+
+
+def pixels_of(image: Any) -> Array:
+    """Return the pixels of an image of Pillow as they are, channels last."""
+    mode, bits = natural_mode(image, "image.convert converts"), depth(image)
+    if bits == 16 and mode != "grey":
+        raise ValueError(f"expected {mode} of 8 bits, got 16, of which Pillow keeps 8 (give the path)")
+    pixels = np.asarray(image)
+    pixels = pixels.astype(np.uint16, copy=False) if bits == 16 else pixels
+    return pixels if pixels.ndim == 3 else pixels[:, :, np.newaxis]
 
 
 def _strips(image: Any, mode: str) -> Iterator[Array]:

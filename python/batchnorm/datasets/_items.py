@@ -12,8 +12,10 @@ import numpy as np
 
 from .._channel_stats import ChannelStats, channel_stats
 from .._moments import placed
+from ._arrays import block_of
+from ._axes import Axis
 from ._checkpoint import Prefix
-from ._parts import SMALL, WINDOW, Block, Outcome, Part, Piece, Worker, join
+from ._parts import SMALL, WINDOW, Array, Block, Outcome, Part, Piece, Worker, join
 from ._sources import fail
 
 NanPolicy: TypeAlias = "Literal['propagate', 'omit', 'raise']"
@@ -118,26 +120,31 @@ class Gatherer:
         return ChannelStats._holding(placed(stats._moments, block.first, block.channels))
 
     def of_stream(
-        self, arrays: Iterable[Any], axis: int | None, threads: int, prefix: Prefix, *, marked: bool
+        self, arrays: Iterable[Any], axis: Axis, threads: int, prefix: Prefix, *, marked: bool
     ) -> Generator[Outcome, None, None]:
         """Yield the statistics of each array from that on where the prefix ends; `marked`: so as to know them again."""
         stream, seen = iter(arrays), ""
         for known in islice(stream, prefix.done):
-            seen = _mark(seen, known)
+            seen = _mark(seen, block_of(known, axis).array)
         if seen != prefix.seen:
             raise ValueError(
                 f"checkpoint: expected an iterable that starts with the same {prefix.done} arrays, got others or fewer"
             )
         for i in itertools.count(prefix.done):
             array: Any = next(stream, _END)
+            if array is _END and i == 0:
+                raise ValueError(
+                    "source: expected an array at least, got an iterable without any (a generator is good for one use)"
+                )
             if array is _END:
                 return
             try:
-                stats = self.of_block(Block(array, axis), threads)
-            except (TypeError, ValueError) as error:
+                block = block_of(array, axis)
+                stats = self.of_block(block, threads)
+            except (OSError, TypeError, ValueError) as error:
                 fail(f"source[{i}]", error)
-            seen = _mark(seen, array) if marked else ""
-            del array  # so that there is one less while the next one is made
+            seen = _mark(seen, block.array) if marked else ""
+            del array, block  # so that there is one less while the next one is made
             yield Outcome(stats, 1, [], f"source[{i}]", seen)
 
 
@@ -151,9 +158,8 @@ def _read(piece: Piece, worker: Worker) -> Iterator[Block]:
         raise _ReadingError from error
 
 
-def _mark(seen: str, array: Any) -> str:
+def _mark(seen: str, array: Array) -> str:
     """Return a digest of the arrays before and this one: its shape, dtype and first values."""
-    array = np.asarray(array)
     values = zlib.crc32(np.ascontiguousarray(array.flat[:4096]).tobytes())
     return f"{zlib.crc32(f'{seen} {array.shape} {array.dtype} {values}'.encode()):08x}"
 

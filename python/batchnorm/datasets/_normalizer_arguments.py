@@ -10,6 +10,7 @@ import numpy as np
 
 from .._channel_stats import ChannelStats
 from .._checks import as_array, as_vector, read_only
+from ._result import DatasetStatistics
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -25,19 +26,26 @@ INTEGERS = "uint8", "int8", "uint16", "int16"  # float32 holds each of their val
 
 
 def mean_and_var(
-    stats: ChannelStats | None, mean: ArrayLike | None, std: ArrayLike | None, var: ArrayLike | None
+    stats: ChannelStats | DatasetStatistics | None,
+    mean: ArrayLike | None,
+    std: ArrayLike | None,
+    var: ArrayLike | None,
 ) -> tuple[Float64Array, Float64Array]:
     """Return the statistics that were given one way or the other, checked, read-only."""
+    if isinstance(stats, DatasetStatistics):
+        stats = stats.stats
     if stats is not None:
         if not isinstance(stats, ChannelStats):
-            raise TypeError(f"stats: expected a ChannelStats, got {type(stats).__name__}; give a mean as mean=")
+            raise TypeError(
+                f"stats: expected a ChannelStats or DatasetStatistics, got {type(stats).__name__}; give a mean as mean="
+            )
         if not (mean is None and std is None and var is None):
             raise TypeError("stats: expected statistics alone, got mean, std or var beside them")
         prefix, own_mean, own_var = "stats: ", stats.mean, stats.var()
         if not own_mean.size:
             raise ValueError("stats: expected statistics of at least one channel, got empty ones")
     elif mean is None or (std is None) == (var is None):
-        raise TypeError("stats: expected a ChannelStats, or a mean and either std or var")
+        raise TypeError("stats: expected a ChannelStats or DatasetStatistics, or a mean and either std or var")
     else:
         prefix, own_mean = "", _vector("mean", mean, None)
         if var is None:

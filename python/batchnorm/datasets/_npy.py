@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ._axes import channel_axis
+from ._axes import Axis, channel_axis
 from ._parts import Array, Block, Piece, Worker, native
 from ._windows import Windows
 
@@ -22,7 +22,7 @@ _HEADERS = {
 class _Layout:
     """What the header of an .npy says, and the windows of its values."""
 
-    def __init__(self, file: Any, axis: int | None) -> None:
+    def __init__(self, file: Any, axis: Axis) -> None:
         version = np.lib.format.read_magic(file)
         if version not in _HEADERS:  # version 3 differs by the names of fields, and records have no statistics
             raise ValueError(f"expected version 1.0 or 2.0 of the .npy format, got {version[0]}.{version[1]}")
@@ -33,7 +33,7 @@ class _Layout:
             raise ValueError(f"expected numbers, got {dtype}")
         if not all(type(extent) is int and extent >= 0 for extent in shape):
             raise ValueError(f"expected a shape of ints >= 0, got {shape}")
-        along = channel_axis(shape, axis)
+        along = channel_axis(shape, axis, dtype)
         if fortran_order:  # the same bytes as of the reversed shape in C order
             shape, along = shape[::-1], None if along is None else len(shape) - 1 - along
         self.shape, self.dtype, self.fortran_order = shape, dtype, fortran_order
@@ -68,7 +68,7 @@ def _fill(file: Any, buffer: Array) -> None:
 class NpyFile:
     """An .npy file, its windows the items."""
 
-    def __init__(self, path: str, axis: int | None) -> None:
+    def __init__(self, path: str, axis: Axis) -> None:
         self.name = path
         with open(path, "rb") as file:
             self._layout = layout = _Layout(file, axis)
@@ -105,7 +105,7 @@ class NpzMember:
 
     items = 1
 
-    def __init__(self, path: str, axis: int | None, dataset: str | None) -> None:
+    def __init__(self, path: str, axis: Axis, dataset: str | None) -> None:
         self._path, self._axis = path, axis
         with zipfile.ZipFile(path) as archive:
             members = [name for name in archive.namelist() if name.endswith(".npy")]

@@ -21,6 +21,8 @@ Array: TypeAlias = "np.ndarray[Any, Any]"
 WINDOW = 8 * 2**20
 SMALL = 2**20  # bytes
 
+KINDS = "a JPEG, PNG or TIFF image, or a name that ends in .npy, .npz, .h5, .hdf5, .hdf or .zarr"
+
 
 class Block(NamedTuple):
     """Values in memory. Without `channels` they have all channels of the part, else those from `first` on.

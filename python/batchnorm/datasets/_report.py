@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ._command_words import in_words_of_the_command
 from ._result import DatasetStatistics
 
 _MOST_ROWS = 64  # of the table; lines with more numbers are nothing to paste, either
@@ -38,6 +39,16 @@ def print_table(result: DatasetStatistics, scale: float) -> None:
     # Not by the console, which would break lines that somebody copies.
     print(f"torchvision  {torchvision_line(result, scale)}")
     print(f"Keras        {keras_line(result, scale)}")
+
+
+def may_be_bytes(result: DatasetStatistics) -> bool:
+    """Tell whether all values are integers from 0 to 255."""
+    moments, low, high = result.stats._moments, result.min, result.max
+    assert low is not None and high is not None
+    if moments is None or moments.total is None:
+        return False
+    counted = result.count > 0
+    return bool(counted.any() and (low[counted] >= 0).all() and (high[counted] <= 255).all())
 
 
 def scaled(result: DatasetStatistics, scale: float) -> dict[str, Any]:
@@ -76,7 +87,7 @@ def as_json(result: DatasetStatistics, scale: float) -> dict[str, Any]:
         "scale": scale,
         "count": result.count.tolist(),
         **columns,
-        "skipped": [{"name": name, "message": message} for name, message in result.skipped],
+        "skipped": [{"name": name, "message": in_words_of_the_command(message)} for name, message in result.skipped],
         "torchvision": torchvision_line(result, scale),
         "keras": keras_line(result, scale),
     }

@@ -13,8 +13,9 @@ from itertools import islice
 
 import numpy as np
 
+from ._axes import Axis
 from ._parts import Array, Block, Part, Worker
-from ._sources import Axis, Options, parts_of
+from ._sources import Options, parts_of
 
 _MOST_ITEMS, _BLOCKS_PER_ITEM = 64, 16
 _MOST_VALUES = 2**23

@@ -6,14 +6,14 @@ import glob
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NoReturn, TypeAlias
+from typing import Any, NoReturn
 
 from . import _chunked as chunked
 from . import _images as images
+from ._axes import Axis
 from ._npy import NpyFile, NpzMember
 from ._parts import Part, Unreadable
 
-Axis: TypeAlias = "int | Literal['auto'] | None"
 _HDF5 = (".h5", ".hdf5", ".hdf")
 
 
@@ -30,21 +30,19 @@ class Options:
     def of_images(self) -> int | None:
         return -1 if self.axis == "auto" else self.axis
 
-    @property
-    def of_arrays(self) -> int | None:
-        return 1 if self.axis == "auto" else self.axis
-
 
 def is_array(source: object) -> bool:
     """Tell whether this is an array in memory, or becomes one."""
+    if images.is_image(source):
+        return True
     return hasattr(source, "__array__") and not chunked.is_chunked(source) and not _is_dask(source)
 
 
 def is_stream(source: object) -> bool:
     """Tell whether this is an iterable of arrays, and not an array, a path or paths."""
     if isinstance(source, (list, tuple)):
-        return bool(source) and not any(_is_path(item) for item in source)
-    one = hasattr(source, "__array__") or _is_path(source) or chunked.is_chunked(source)
+        return bool(source) and not any(is_path(item) for item in source)
+    one = hasattr(source, "__array__") or is_path(source) or chunked.is_chunked(source) or is_mapping(source)
     return not one and isinstance(source, Iterable)
 
 
@@ -57,18 +55,23 @@ def parts_of(source: object, options: Options) -> list[Part]:
     if _is_dask(source):
         raise TypeError("source: expected an array in memory or a file, got a dask array (batchnorm.dask takes it)")
     if chunked.is_chunked(source):
-        parts: list[Part] = [chunked.ChunkedArray(source, options.of_arrays, "source", lambda: None)]
-    elif _is_path(source):
+        parts: list[Part] = [chunked.ChunkedArray(source, options.axis, "source", lambda: None)]
+    elif is_path(source):
         parts = _of_paths([os.fsdecode(source)], options)  # type: ignore[arg-type]
     elif isinstance(source, (list, tuple)):
         if not source:
             raise ValueError("source: expected a path or an array at least, got an empty list")
-        others = [item for item in source if not _is_path(item)]
+        others = [item for item in source if not is_path(item)]
         if others:
             raise TypeError(
                 f"source: expected paths alone or arrays alone, got {type(others[0]).__name__} beside paths"
             )
         parts = _of_paths([os.fsdecode(path) for path in source], options)
+    elif is_mapping(source):
+        raise TypeError(
+            f"source: expected an array or arrays, got a {type(source).__name__} of {keys_of(source)} (take one of "
+            "its values, or give the path of a file and dataset=)"
+        )
     else:
         raise TypeError(
             "source: expected an array, a path, paths, an array of h5py or zarr, or an iterable of arrays, got "
@@ -78,8 +81,20 @@ def parts_of(source: object, options: Options) -> list[Part]:
     return parts
 
 
-def _is_path(value: object) -> bool:
+def is_path(value: object) -> bool:
+    """Tell whether this names a file."""
     return isinstance(value, (str, bytes, os.PathLike))
+
+
+def is_mapping(value: object) -> bool:
+    """Tell whether this is a dict, or like one: an open .npz, an HDF5 file or a zarr group."""
+    return hasattr(value, "keys") and hasattr(value, "__getitem__") and not hasattr(value, "__array__")
+
+
+def keys_of(mapping: Any) -> str:
+    """Return the first keys as a phrase."""
+    keys = list(mapping.keys())
+    return (", ".join(map(repr, keys[:8])) or "nothing") + (", ..." if len(keys) > 8 else "")
 
 
 def _require_use(parts: list[Part], options: Options) -> None:
@@ -172,7 +187,7 @@ def _in_folder(path: str, skip: bool) -> list[str | Unreadable]:
 
 def _opener(path: str, options: Options) -> Callable[[], Part] | None:
     """Return what opens a file of arrays; None for an image."""
-    name, axis, dataset = path.lower(), options.of_arrays, options.dataset
+    name, axis, dataset = path.lower(), options.axis, options.dataset
     if name.endswith(".npy"):
         return lambda: NpyFile(path, axis)
     if name.endswith(".npz"):

@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple, cast
 from .. import _core
 from .._channel_stats import ChannelStats
 from .._checks import as_int
+from ._axes import Axis
 from ._checkpoint import Checkpoint, Prefix
 from ._images import MODES
 from ._items import Gatherer, NanPolicy
@@ -17,7 +18,7 @@ from ._ordered import in_order
 from ._parts import Outcome, Worker
 from ._progress import Meter
 from ._result import DatasetStatistics
-from ._sources import Axis, Options, is_array, is_stream, parts_of, source_marks
+from ._sources import Options, is_array, is_stream, parts_of, source_marks
 
 
 def statistics(
@@ -38,14 +39,16 @@ def statistics(
     Parameters
     ----------
     source : array, path, list of paths, or iterable of arrays
-        An array, anything with ``__array__``, or an open array of h5py or zarr. A path, or a list of them, in order: an
-        ``.npy`` or ``.npz`` file, an HDF5 file (``.h5``, ``.hdf5``, ``.hdf``), a zarr folder, a JPEG, PNG or TIFF
-        image, a folder of such images with all its subfolders, also by symbolic links, each once, or a pattern with
-        ``*``, ``?``, ``[]`` or ``**``; the last two are sorted by name. Or any iterable of arrays, which may differ in
-        size, but not in channels.
+        An array, anything with ``__array__``, an image of Pillow, or an open array of h5py or zarr. A path, or a list
+        of them, in order: an ``.npy`` or ``.npz`` file, an HDF5 file (``.h5``, ``.hdf5``, ``.hdf``), a zarr folder, a
+        JPEG, PNG or TIFF image, a folder of such images with all its subfolders, also by symbolic links, each once, or
+        a pattern with ``*``, ``?``, ``[]`` or ``**``; the last two are sorted by name. Or any iterable of arrays or
+        images of Pillow, which may differ in size, but not in channels.
     axis : int, None or "auto", default "auto"
         Channel axis. "auto" is 1 for arrays, as everywhere in this library, and -1 for images, which are arrays of
-        shape (height, width, C). None takes all values as one channel.
+        shape (height, width, C). It is an error for uint8 and uint16 arrays of 3 or 4 dimensions whose last extent is
+        1, 3 or 4 and whose second one is not: these seem to be images with channels last. None takes all values as one
+        channel.
     workers : int, optional
         Number of threads that read, decode and sum up; by default the number of CPUs that this process may use.
     progress : bool, default True
@@ -74,10 +77,12 @@ def statistics(
     Raises
     ------
     TypeError
-        `source` is none of these, an argument is of the wrong type, or the values are of a dtype without statistics.
+        `source` is none of these, an iterable gives something else (a tuple, a list, a dict, a path), an argument is of
+        the wrong type, or the values are of a dtype without statistics.
     ValueError
-        An argument has the wrong value; a file is damaged, truncated, of another number of channels or mode; the
-        checkpoint is damaged, or of another source, of files that have changed since, or of other options.
+        An argument has the wrong value; `axis` must be given for these arrays; an iterable gives none; a file is
+        damaged, truncated, of another number of channels or mode; the checkpoint is damaged, or of another source, of
+        files that have changed since, or of other options.
     OSError
         A file cannot be opened or decoded, or the checkpoint cannot be written.
     ImportError
@@ -178,7 +183,7 @@ def _over_arrays(source: object, options: Options, gatherer: Gatherer, threads: 
     return _Run(
         lambda: None if one else ["iterable"],
         len(arrays) if isinstance(arrays, Sized) else None,
-        lambda prefix: gatherer.of_stream(arrays, options.of_arrays, threads, prefix, marked=marked),
+        lambda prefix: gatherer.of_stream(arrays, options.axis, threads, prefix, marked=marked),
     )
 
 

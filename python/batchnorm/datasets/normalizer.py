@@ -15,6 +15,7 @@ from .._threads import context_num_threads
 from ._normalizer_arguments import FLOATS, INTEGERS, any_of, as_scale, floats_for, fold, mean_and_var, output
 from ._normalizer_file import read_normalizer, write_normalizer
 from ._normalizer_integers import to_integers
+from ._result import DatasetStatistics
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -28,7 +29,7 @@ class Normalizer:
 
     Parameters
     ----------
-    stats : ChannelStats, optional
+    stats : ChannelStats or DatasetStatistics, optional
         Statistics to normalize by, of C channels; the variance is the biased one.
     mean : array_like, shape (C,), optional
         Mean, in place of `stats`.
@@ -83,7 +84,7 @@ class Normalizer:
 
     def __init__(
         self,
-        stats: ChannelStats | None = None,
+        stats: ChannelStats | DatasetStatistics | None = None,
         *,
         mean: ArrayLike | None = None,
         std: ArrayLike | None = None,
