@@ -255,20 +255,22 @@ def test_killed_at_random_moments(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     for i in range(150):
         image.fromarray(rng.integers(0, 256, (6, 7, 3), np.uint8)).save(tmp_path / "images" / f"{i:03}.png")
     whole = statistics(tmp_path / "images")
+    run = tmp_path / "run"
     reached = [0]
     for _ in range(4):
         with subprocess.Popen(
-            [sys.executable, "-c", RUN, str(tmp_path / "images"), str(tmp_path / "run")], stdout=subprocess.PIPE
+            [sys.executable, "-c", RUN, str(tmp_path / "images"), str(run)], stdout=subprocess.PIPE
         ) as process:
             assert process.stdout is not None and process.stdout.readline() == b"started\n"
-            time.sleep(moments.uniform(0.02, 0.15))
+            while process.poll() is None and not (run.exists() and held(run)["done"] > reached[-1]):
+                time.sleep(0.005)
+            time.sleep(moments.uniform(0, 0.1))
             process.kill()
-        if (tmp_path / "run").exists():
-            reached.append(held(tmp_path / "run")["done"])
+        reached.append(held(run)["done"])
     assert reached == sorted(reached) and reached[-1] > 0
-    result = statistics(tmp_path / "images", checkpoint=tmp_path / "run")
+    result = statistics(tmp_path / "images", checkpoint=run)
     assert result.stats == whole.stats and result.items == 150
-    assert bn.ChannelStats.from_json(json.dumps(held(tmp_path / "run")["stats"])) == whole.stats
+    assert bn.ChannelStats.from_json(json.dumps(held(run)["stats"])) == whole.stats
 
 
 def test_a_worker_keeps_one_buffer() -> None:
