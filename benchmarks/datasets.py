@@ -1,4 +1,6 @@
-"""Statistics of data sets beside what only reads or decodes them: ``python -m benchmarks.datasets``."""
+"""Statistics of data sets beside NumPy, PyTorch and scikit-learn, and beside what only reads or decodes them:
+``python -m benchmarks.datasets``.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ from typing import Any
 
 import numpy as np
 
+import batchnorm as bn
 from batchnorm.bench import positive
+from batchnorm.bench.timing import median_seconds
 from batchnorm.datasets import statistics
 from batchnorm.datasets._statistics import usable_cpus
 
@@ -57,6 +61,47 @@ from batchnorm.datasets import _checkpoint, statistics
 _checkpoint._PERIOD = 0.02
 statistics(sys.argv[1], checkpoint=sys.argv[2], workers=int(sys.argv[3]), progress=False)
 """
+
+
+def arrays() -> None:
+    """Print how many times as long as ours others take, for images in memory and a table."""
+    import torch
+    from sklearn.preprocessing import StandardScaler
+
+    from batchnorm.sklearn import ChannelScaler
+
+    torch.set_num_threads(bn.get_num_threads())
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (256, CROP, CROP, 3), np.uint8)
+    images = pixels.astype(np.float32)
+    tensor = torch.from_numpy(images)
+    table = rng.normal(3, 2, (1_000_000, 30)).astype(np.float32)
+    theirs, ours = StandardScaler().fit(table), ChannelScaler().fit(table)
+    rows: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
+        "uint8 images, NumPy's mean and std": (
+            lambda: bn.channel_stats(pixels, axis=-1),
+            lambda: (pixels.mean((0, 1, 2)), pixels.std((0, 1, 2))),
+        ),
+        "uint8 images, PyTorch's std_mean of floats": (
+            lambda: bn.channel_stats(pixels, axis=-1),
+            lambda: torch.std_mean(tensor, dim=(0, 1, 2)),
+        ),
+        "float32 images, StandardScaler.fit": (
+            lambda: ChannelScaler(axis=-1).fit(images),
+            lambda: StandardScaler().fit(images.reshape(-1, 3)),
+        ),
+        "(1000000, 30) float32, StandardScaler.fit": (lambda: ours.fit(table), lambda: theirs.fit(table)),
+        "(1000000, 30) float32, StandardScaler.transform": (
+            lambda: ours.transform(table),
+            lambda: theirs.transform(table),
+        ),
+    }
+    for name, (call, other) in rows.items():
+        seconds = median_seconds([{"ours": call}, {"theirs": other}], 1.0)
+        print(
+            f"{name}: {1e3 * seconds['ours']:.2f} and {1e3 * seconds['theirs']:.1f} ms, "
+            f"ratio {seconds['theirs'] / seconds['ours']:.1f}"
+        )
 
 
 def write_npy(path: Path, gigabytes: float) -> None:
@@ -166,6 +211,7 @@ def main() -> int:
     parser.add_argument("--workers", type=positive, default=usable_cpus(), help="threads (default: as many as CPUs)")
     parser.add_argument("--folder", type=Path, help="where the files are made (default: the system's)")
     options = parser.parse_args()
+    arrays()
     with tempfile.TemporaryDirectory(dir=options.folder) as made:
         folder = Path(made)
         npy(folder, options.gigabytes, options.workers)
