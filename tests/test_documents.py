@@ -27,7 +27,9 @@ PAGES: dict[str, list[str]] = {
 @pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")  # the page on recipes shows one
 def test_its_python(name: str) -> None:
     for package in PAGES[name]:
-        pytest.importorskip(package, reason="needs the extra [integrations]")
+        pytest.importorskip(
+            package, reason=f"the page runs with {package}: the extras [sklearn,dask,xarray,datasets,hdf5,zarr]"
+        )
     page = ROOT / name
     if not page.is_file():
         pytest.skip(f"there is no {page}")

@@ -374,6 +374,8 @@ def test_parameters_that_are_lists() -> None:
     want = bn.batch_norm_inference(x, np.zeros(2), np.ones(2), np.array([1.0, 2.0]), np.array([3.0, 4.0]))
     layer.weight, layer.bias = [1.0, 2.0], [3.0, 4.0]  # type: ignore[assignment]
     assert_same_bits("y", layer(x, out=x), want)
+    sequences = np.ones((2, 2, 3))
+    assert not layer(sequences, lengths=[3, 1])[1, :, 1:].any()
     layer.running_var = object()  # type: ignore[assignment]
     before = x.copy()
     with pytest.raises(TypeError, match=r"^running_var: expected"):

@@ -345,3 +345,8 @@ def test_where_nothing_is_masked(isa: str, dtype: Any) -> None:
     y, masked = bn.batch_norm_train(x, mask=True)
     np.testing.assert_allclose(masked.var, saved.var, rtol=TABLE["var"][dtype])
     np.testing.assert_allclose(y, want, atol=4 * TABLE["y"][dtype] * np.abs(want).max())
+
+
+def test_weights_that_overflow() -> None:
+    x = np.array([[1.0], [2.0], [3.0]])
+    assert bn.channel_stats(x, weights=np.full(3, 1e308)).sum_weights[0] == np.inf

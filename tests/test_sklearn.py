@@ -242,7 +242,7 @@ def test_in_a_pipeline() -> None:
 
 
 def test_names_and_pandas() -> None:
-    pandas = pytest.importorskip("pandas", reason="needs the extra [integrations]")
+    pandas = pytest.importorskip("pandas", reason="needs pandas, which the extras don't bring")
     X = datasets.load_iris(as_frame=True).data
     scaler = ChannelScaler().set_output(transform="pandas").fit(X)
     assert scaler.feature_names_in_.tolist() == scaler.get_feature_names_out().tolist() == X.columns.tolist()
@@ -313,7 +313,7 @@ def test_values_whose_sum_overflows_are_finite() -> None:
 
 
 def test_errors_leave_the_scaler_as_it_was() -> None:
-    pandas = pytest.importorskip("pandas", reason="needs the extra [integrations]")
+    pandas = pytest.importorskip("pandas", reason="needs pandas, which the extras don't bring")
     X = datasets.load_iris(as_frame=True).data
     scaler = ChannelScaler().fit(X)
     state = dict(vars(scaler))

@@ -12,7 +12,7 @@ namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
-// A job's sums that are none: the least and the greatest value of each chunk.
+// The least and the greatest value of each chunk, in place of a job's sums.
 template <class E>
 class ExtremeReducer {
   using T = Lane<E>;

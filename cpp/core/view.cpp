@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -85,6 +86,8 @@ struct KeptSum {
     lost += (sum - (next - of_v)) + (v - of_v);
     sum = next;
   }
+  // An infinite sum has lost NaN.
+  double Total() const { return std::isfinite(sum) ? sum + lost : sum; }
 };
 
 template <class Element>
@@ -192,7 +195,7 @@ double PositionSums::operator()(std::size_t first, std::size_t positions) const 
       VisitLane(dtype_, [&](auto zero) { AddRun<decltype(zero)>(p, stride, n, sum); });
     }
   });
-  return sum.sum + sum.lost;
+  return sum.Total();
 }
 
 template <class E>

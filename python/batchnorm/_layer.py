@@ -307,18 +307,21 @@ class BatchNorm:
         threads = context_num_threads() if self.num_threads is None else self.num_threads
         if lengths is not None:
             mask = mask_of(x, axis, mask, lengths)
+        bias = self.bias
         try:
             mean_data, var_data = mean.tobytes(), var.tobytes()
             weight_data = b"" if weight is None else weight.tobytes()
-            bias_data = b"" if self.bias is None else self.bias.tobytes()
+            bias_data = b"" if bias is None else bias.tobytes()
         except AttributeError:  # an attribute that was set to a list, say
-            for name in ("running_mean", "running_var", "weight", "bias"):
-                if getattr(self, name) is not None:
-                    setattr(self, name, as_array(name, getattr(self, name)))
-            return self.forward(x, out=out, residual=residual, mask=mask, lengths=lengths)
+            mean, var = as_array("running_mean", mean), as_array("running_var", var)
+            weight = None if weight is None else as_array("weight", weight)
+            bias = None if bias is None else as_array("bias", bias)
+            mean_data, var_data, weight_data, bias_data = (
+                b"" if v is None else v.tobytes() for v in (mean, var, weight, bias)
+            )
         try:  # not by way of batch_norm_inference, whose share of a small call is 5 %
             y, in_place = _core.batch_norm_inference(
-                *(x, mean, var, weight, self.bias, eps, axis, out, threads, self.activation, residual, mask),
+                *(x, mean, var, weight, bias, eps, axis, out, threads, self.activation, residual, mask),
                 self.flush_subnormals,
             )
         except ValueError:
@@ -327,7 +330,8 @@ class BatchNorm:
         activation = self.activation
         if activation is not None:
             activation = _core.check_activation(activation, self.num_features)
-        bias = None if activation is None else self.bias  # the side of the kink depends on it
+        if activation is None:  # else the side of the kink depends on it
+            bias, bias_data = None, b""
         self._pending = (
             x,
             (
