@@ -21,9 +21,7 @@ _MOST_ITEMS, _BLOCKS_PER_ITEM = 64, 16
 _MOST_VALUES = 2**23
 
 
-def sample(
-    paths: list[str], channels: int, *, axis: Axis, mode: str | None, dataset: str | None, nan_policy: str
-) -> list[Array]:
+def sample(paths: list[str], channels: int, *, axis: Axis, mode: str | None, dataset: str | None) -> list[Array]:
     """Return finite values of each channel from items that are spread evenly over the source."""
     options = Options(axis, mode, dataset, skip=True)
     found: list[list[Array]] = [[] for _ in range(channels)]
