@@ -64,7 +64,7 @@ def test_a_run_goes_on_where_it_ended(path: Path, tmp_path: Path, monkeypatch: p
     assert held(file)["done"] == n
     begun = stop_after(monkeypatch, -1)
     result = statistics(path, axis=0, checkpoint=file, workers=3)
-    assert sorted(begun) == list(range(n, len(begun) + n))
+    assert sorted(begun) == list(range(n, ITEMS))
     assert result.stats == whole.stats and result.items == whole.items == 1
     begun.clear()
     again = statistics(path, axis=0, checkpoint=file)
@@ -74,6 +74,7 @@ def test_a_run_goes_on_where_it_ended(path: Path, tmp_path: Path, monkeypatch: p
 
 def test_it_is_written_as_the_run_goes(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_checkpoint, "_PERIOD", 0.0)
+    monkeypatch.setattr(_checkpoint, "_REST", 0)
     written: list[int] = []
     save = _checkpoint.Checkpoint.save
 
@@ -84,6 +85,27 @@ def test_it_is_written_as_the_run_goes(path: Path, tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(_checkpoint.Checkpoint, "save", recording)
     statistics(path, axis=0, checkpoint=tmp_path / "run")
     assert written[: len(set(written))] == list(range(max(written) + 1))
+
+
+@pytest.mark.parametrize(("takes", "rest"), [(0.01, 3.0), (2.0, 40.0)])
+def test_the_longer_it_takes_the_rarer_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, takes: float, rest: float
+) -> None:
+    now, write_whole = 100.0, _checkpoint.write_whole
+
+    def slow(*arguments: Any) -> None:
+        nonlocal now
+        now += takes
+        write_whole(*arguments)
+
+    monkeypatch.setattr(_checkpoint, "write_whole", slow)
+    monkeypatch.setattr(_checkpoint.time, "monotonic", lambda: now)
+    file = _checkpoint.Checkpoint(tmp_path / "run", [], {})
+    file.save(_checkpoint.Prefix(bn.ChannelStats()))
+    for wait, done in ((rest - 0.5, 0), (1.0, 2)):
+        now += wait
+        file.perhaps_save(_checkpoint.Prefix(bn.ChannelStats(), done=2))
+        assert held(tmp_path / "run")["done"] == done
 
 
 def test_a_file_that_has_changed(path: Path, tmp_path: Path) -> None:
@@ -231,7 +253,7 @@ def test_an_error_keeps_the_checkpoint_and_skipping_goes_on(tmp_path: Path, monk
 RUN = """
 import sys, time
 from batchnorm.datasets import _checkpoint, _images, _items, statistics
-_checkpoint._PERIOD = 0.0
+_checkpoint._PERIOD = _checkpoint._REST = 0
 _images._MOST_FILES = 3
 of_item = _items.Gatherer.of_item
 def slow(self, *arguments):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 import zipfile
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from batchnorm.datasets import statistics
+from batchnorm.datasets import _items, statistics
 from data_sets import assert_of, values
 
 
@@ -120,6 +121,53 @@ def test_broken_hdf5(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r"x\.h5"):
         statistics(tmp_path / "x.h5")
     assert [name for name, _ in statistics([tmp_path / "x.h5"], on_error="skip").skipped] == [str(tmp_path / "x.h5")]
+
+
+def test_hdf5_is_open_in_workers_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many files there are, and whatever is wrong with the last of them."""
+    h5py = pytest.importorskip("h5py", reason="needs the extra [hdf5]")
+    paths = [tmp_path / f"{i}.h5" for i in range(8)]
+    for path in paths:
+        with h5py.File(path, "w") as file:
+            file["x"] = X
+
+    def number_open() -> int:
+        return int(h5py.h5f.get_obj_count(h5py.h5f.OBJ_ALL, h5py.h5f.OBJ_FILE))
+
+    during: list[int] = []
+    of_item = _items.Gatherer.of_item
+
+    def counted(*arguments: Any) -> Any:
+        outcome = of_item(*arguments)
+        during.append(number_open())
+        return outcome
+
+    monkeypatch.setattr(_items.Gatherer, "of_item", counted)
+    before = number_open()
+    assert statistics(paths, workers=2).items == 8
+    assert len(during) == 8 and before < max(during) <= before + 2 and number_open() == before
+    with pytest.raises(ValueError, match="mode: expected None for a source without images"):
+        statistics(paths, mode="RGB")
+    with pytest.raises(FileNotFoundError, match=r"no\*\.h5"):
+        statistics([*paths, tmp_path / "no*.h5"])
+    assert number_open() == before
+
+
+def test_hdf5_that_changes_during_the_run(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py", reason="needs the extra [hdf5]")
+    from batchnorm.datasets._chunked import hdf5_array
+    from batchnorm.datasets._parts import Worker
+
+    for length in (4, 3):
+        with h5py.File(tmp_path / "x.h5", "w") as file:
+            file["x"] = np.ones((length, 2))
+        if length == 4:
+            part = hdf5_array(str(tmp_path / "x.h5"), 1, None)
+    with (
+        closing(Worker()) as worker,
+        pytest.raises(ValueError, match=r"expected shape \(4, 2\), as before, got \(3, 2"),
+    ):
+        list(next(part.pieces(0)).blocks(worker))
 
 
 def test_hdf5_without_a_shape(tmp_path: Path) -> None:

@@ -225,6 +225,21 @@ def test_lengths(axis: int) -> None:
     assert_same_bits("inference", got, y)
 
 
+@pytest.mark.parametrize(
+    "options", [{"lengths": [1, 2]}, {"axis": None}, {"nan_policy": "omit", "extremes": True}], ids=str
+)
+def test_channel_stats_converts_x_once(options: dict[str, Any]) -> None:
+    converted = []
+
+    class Lazy:
+        def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+            converted.append(1)
+            return np.ones((2, 3, 4))
+
+    bn.channel_stats(Lazy(), **options)
+    assert converted == [1]
+
+
 def test_weights(isa: str, few_case: Case, dtype: Any) -> None:
     axis, x = few_case.arrays(dtype, mean=3)
     mask, rng = some(x, axis), np.random.default_rng(1)

@@ -201,7 +201,7 @@ def test_windows_cover_every_element_once() -> None:
     for shape in ((), (0,), (7,), (3, 0, 2), (5, 7, 11), (2, 1000), (1000, 2), (1, 1, 1)):
         for most in (1, 10, 77, 10**6):
             seen = np.zeros(shape, int)
-            for at in _source._windows(shape, most):
+            for at in _source.windows(shape, most):
                 assert seen[at].size <= max(most, 1)
                 seen[at] += 1
             assert (seen == 1).all()

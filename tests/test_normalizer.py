@@ -159,6 +159,16 @@ def test_integers_in_blocks_are_those_of_the_whole(monkeypatch: pytest.MonkeyPat
     assert n.inverse(y, dtype=np.uint8).tobytes() == whole.tobytes()
 
 
+@pytest.mark.parametrize("shape", [(256, 256, 256, 256), (2, 3, 2000, 1000), (10**6, 3), (5, 2**18)], ids=str)
+def test_a_block_stays_in_the_cache(shape: tuple[int, ...]) -> None:
+    """Also where one index of the longest axis has far more values than a block."""
+    for axis in range(len(shape)):
+        whole = np.broadcast_to(np.float32(0), shape)
+        sizes = [whole[block].size for block in module._blocks(shape, axis)]
+        assert sum(sizes) == whole.size and max(sizes) <= max(module._VALUES_PER_BLOCK, shape[axis])
+        assert {whole[block].shape[axis] for block in module._blocks(shape, axis)} == {shape[axis]}
+
+
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_infinity_in_a_constant_channel_is_nan(dtype: Any) -> None:
     constant, other = Normalizer(mean=[4.0], std=[0.0]), Normalizer(mean=[4.0], std=[2.0])

@@ -53,7 +53,7 @@ def test_the_plot_has_every_channel(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     x = np.repeat(np.arange(100, dtype=np.uint8)[:, np.newaxis], 120, axis=1)[np.newaxis]
     np.save(tmp_path / "x.npy", x)
     np.savez(tmp_path / "x.npz", x)
-    how: dict[str, Any] = {"axis": "auto", "mode": None, "dataset": None, "nan_policy": "propagate"}
+    how: dict[str, Any] = {"axis": "auto", "mode": None, "dataset": None}
     some = _sample.sample([str(tmp_path / file)], 100, **how)
     assert [set(channel.tolist()) for channel in some] == [{c} for c in range(100)]
     monkeypatch.setattr(_sample, "_MOST_VALUES", 100)
@@ -65,7 +65,7 @@ def test_the_plot_of_chunks_has_every_channel(tmp_path: Path, small_windows: Non
     h5py = pytest.importorskip("h5py", reason="needs the extra [hdf5]")
     with h5py.File(tmp_path / "x.h5", "w") as file:
         file.create_dataset("x", data=values(), chunks=(1, 1, 7, 1))
-    how: dict[str, Any] = {"axis": axis, "mode": None, "dataset": None, "nan_policy": "propagate"}
+    how: dict[str, Any] = {"axis": axis, "mode": None, "dataset": None}
     channels = 1 if axis is None else values().shape[axis]
     x = values().reshape(1, -1) if axis is None else np.moveaxis(values(), axis, 0)
     some = _sample.sample([str(tmp_path / "x.h5")], channels, **how)
@@ -76,7 +76,7 @@ def test_the_plot_is_of_a_sample(tmp_path: Path, small_windows: None, monkeypatc
     x = values(np.float64, (400, 3))
     x[5, 1] = np.inf
     np.save(tmp_path / "x.npy", x)
-    how: dict[str, Any] = {"axis": "auto", "mode": None, "dataset": None, "nan_policy": "propagate"}
+    how: dict[str, Any] = {"axis": "auto", "mode": None, "dataset": None}
     all_of_it = _sample.sample([str(tmp_path / "x.npy")], 3, **how)
     for channel, some in enumerate(all_of_it):
         np.testing.assert_array_equal(some, x[np.isfinite(x[:, channel]), channel])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import stat
 import sys
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 import batchnorm as bn
+from batchnorm.datasets import Normalizer
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs permissions of POSIX")
@@ -48,3 +50,19 @@ def test_a_device_is_written_to(tmp_path: Path) -> None:
     assert os.read(master, 65536).decode().strip() == bn.ChannelStats().to_json()
     os.close(terminal)
     os.close(master)
+
+
+@pytest.mark.parametrize(
+    "made", [bn.channel_stats(np.ones((4, 3))), Normalizer(mean=[1.0], std=[2.0])], ids=lambda made: type(made).__name__
+)
+def test_the_content_tells_npz_from_json(tmp_path: Path, made: bn.ChannelStats | Normalizer) -> None:
+    """Also of JSON that an editor put a byte-order mark before."""
+    for name in ("x.npz", "x.json"):
+        made.save(tmp_path / name)
+        (tmp_path / "renamed").write_bytes((tmp_path / name).read_bytes())
+        assert type(made).load(tmp_path / "renamed") == made
+    (tmp_path / "x.json").write_bytes(codecs.BOM_UTF8 + (tmp_path / "x.json").read_bytes())
+    assert type(made).load(tmp_path / "x.json") == made
+    (tmp_path / "x.json").write_bytes(codecs.BOM_UTF8 + b"text")
+    with pytest.raises(ValueError, match=r"x\.json: expected a .* file, got a file that is neither \.npz nor JSON"):
+        type(made).load(tmp_path / "x.json")

@@ -33,16 +33,16 @@ def gather(
 ) -> Moments:
     """Return the moments of an array, see `channel_stats`."""
     nan_policy = _core.check_choice(nan_policy, "nan_policy", NAN_POLICIES)
+    if x is None:
+        raise TypeError("x: expected an array, got None")
+    if not isinstance(x, np.ndarray):  # once, whatever it takes
+        x = as_array("x", x)
     if lengths is not None:
         mask = mask_of(x, axis, mask, lengths)
     if weights is not None:
         weights = as_weights(weights, mask)
-    if x is None:
-        raise TypeError("x: expected an array, got None")
     if axis is None:
         x, axis = _one_channel(x), 0
-    elif not isinstance(x, np.ndarray):  # once, whatever it takes
-        x = as_array("x", x)
     threads = context_num_threads() if num_threads is None else num_threads
     source = Source(x, axis, mask, weights, threads, flush_subnormals)  # type: ignore[arg-type]  # the core checks them
     moments = _in_parts(source) if _has_large_sums(source) else source.moments()

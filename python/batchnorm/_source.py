@@ -48,7 +48,7 @@ class Source(NamedTuple):
         if most is None:
             most = max(_VALUES_PER_WINDOW // max(len(x), 1), _FEWEST_PER_CHANNEL)
         mask, weights = (None if a is None else np.broadcast_to(a, x.shape[1:]) for a in (self.mask, self.weights))
-        for at in _windows(x.shape[1:], most):
+        for at in windows(x.shape[1:], most):
             of_all = slice(None), *at
             yield self._replace(
                 x=x[of_all],
@@ -58,7 +58,7 @@ class Source(NamedTuple):
             )
 
 
-def _windows(shape: tuple[int, ...], most: int) -> Iterator[tuple[slice, ...]]:
+def windows(shape: tuple[int, ...], most: int) -> Iterator[tuple[slice, ...]]:
     """Return slices that cut an array of this shape into windows of `most` elements, fixed by the shape alone."""
     if not shape:
         yield ()
@@ -66,5 +66,5 @@ def _windows(shape: tuple[int, ...], most: int) -> Iterator[tuple[slice, ...]]:
     inner = math.prod(shape[1:])
     step = max(most // max(inner, 1), 1)
     for start in range(0, shape[0], step):
-        for rest in [()] if inner <= most else _windows(shape[1:], most):
+        for rest in [()] if inner <= most else windows(shape[1:], most):
             yield slice(start, start + step), *rest

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import codecs
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ._stats_document import fields_of, held_in
 from ._stats_json import from_json, to_json
-from ._whole_file import is_json, write_whole
+from ._whole_file import is_json, read_either, write_whole
 
 if TYPE_CHECKING:
     from ._stats_document import Held
@@ -29,7 +28,7 @@ def read_stats(path: str | os.PathLike[str]) -> Held:
     """Return what `write_stats` wrote; a ValueError tells of any other file."""
     with open(path, "rb") as file:
         try:
-            return _read(file)
+            return read_either(file, held_in, from_json)
         except Exception as error:  # a damaged archive raises nearly anything
             raise ValueError(f"{os.fsdecode(path)}: expected a ChannelStats file, got {error}") from error
 
@@ -42,15 +41,3 @@ def read_stats_text(text: str) -> Held:
         return from_json(text)
     except Exception as error:  # so deep that Python refuses it, for one
         raise ValueError(f"text: expected the JSON of a ChannelStats, got {error}") from error
-
-
-def _read(file: Any) -> Held:
-    """Return what `write_stats` wrote; any exception otherwise. The content tells in which of the two forms."""
-    start: bytes = file.read(4)
-    file.seek(0)
-    if start == b"PK\x03\x04":
-        with np.load(file, allow_pickle=False) as archive:
-            return held_in(archive)
-    if start.removeprefix(codecs.BOM_UTF8).lstrip()[:1] == b"{":
-        return from_json(file.read())
-    raise ValueError("a file that is neither .npz nor JSON")

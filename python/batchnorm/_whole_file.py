@@ -1,11 +1,16 @@
-"""Files that are replaced at once and whole."""
+"""Files, .npz or JSON, that are replaced at once and whole."""
 
 from __future__ import annotations
 
+import codecs
 import os
 import stat
-from collections.abc import Callable
-from typing import BinaryIO
+from collections.abc import Callable, Mapping
+from typing import Any, BinaryIO, TypeVar
+
+import numpy as np
+
+_T = TypeVar("_T")
 
 
 def write_whole(path: str | os.PathLike[str], write: Callable[[BinaryIO], object]) -> None:
@@ -48,3 +53,15 @@ def _mode(path: str | os.PathLike[str]) -> int | None:
 def is_json(path: str | os.PathLike[str]) -> bool:
     """Whether the name asks for JSON."""
     return os.fsdecode(path).lower().endswith(".json")
+
+
+def read_either(file: BinaryIO, of_npz: Callable[[Mapping[str, Any]], _T], of_json: Callable[[bytes], _T]) -> _T:
+    """Return what is made of an .npz or JSON, which the content tells; any exception tells of another file."""
+    start = file.read(4)
+    file.seek(0)
+    if start == b"PK\x03\x04":
+        with np.load(file, allow_pickle=False) as archive:
+            return of_npz(archive)
+    if start.removeprefix(codecs.BOM_UTF8).lstrip()[:1] == b"{":
+        return of_json(file.read())
+    raise ValueError("a file that is neither .npz nor JSON")

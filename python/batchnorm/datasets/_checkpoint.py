@@ -16,7 +16,8 @@ from .._whole_file import write_whole
 from ._parts import Outcome, join
 
 _FORMAT, _VERSION = "batchnorm.datasets.checkpoint", 1  # the version changes with the windows and the order of merges
-_PERIOD = 3.0  # seconds between two writes: what a kill costs at most, and writing takes milliseconds
+_PERIOD = 3.0  # seconds between two writes at least: what a kill costs
+_REST = 20  # times what a write took until the next: with millions of channels it takes seconds
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,15 @@ class Prefix:
 
 def digest(value: Any) -> str:
     """Return a digest of anything that JSON knows."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+    return _digest_of(_text_of(value))
+
+
+def _text_of(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
+def _digest_of(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 class Checkpoint:
@@ -96,7 +105,7 @@ class Checkpoint:
         return state
 
     def perhaps_save(self, prefix: Prefix) -> None:
-        """Write the file if the last time is a few seconds ago."""
+        """Write the file if the last time is a few seconds ago, or longer where it takes long."""
         if time.monotonic() >= self._next:
             self.save(prefix)
 
@@ -104,6 +113,7 @@ class Checkpoint:
         """Write the file, unless it holds this prefix."""
         if self._written == prefix.done:
             return
+        begun = time.monotonic()
         state = {
             "source": self._source,
             "options": self._options,
@@ -113,7 +123,10 @@ class Checkpoint:
             "seen": prefix.seen,
             "stats": json.loads(prefix.stats.to_json()),
         }
-        document = {"format": _FORMAT, "version": _VERSION, "digest": digest(state), "state": state}
-        write_whole(self._path, lambda file: file.write(json.dumps(document).encode() + b"\n"))
+        text = _text_of(state)
+        head = json.dumps({"format": _FORMAT, "version": _VERSION, "digest": _digest_of(text)})
+        document = f'{head[:-1]}, "state": {text}}}\n'.encode()
+        write_whole(self._path, lambda file: file.write(document))
         self._written = prefix.done
-        self._next = time.monotonic() + _PERIOD
+        ended = time.monotonic()
+        self._next = ended + max(_PERIOD, _REST * (ended - begun))

@@ -43,9 +43,16 @@ class ChunkedArray:
     """An array of h5py or zarr; its boxes are the items."""
 
     def __init__(
-        self, array: Any, axis: Axis, name: str, mark: Callable[[], list[Any] | None], owner: Any = None
+        self,
+        array: Any,
+        axis: Axis,
+        name: str,
+        mark: Callable[[], list[Any] | None],
+        opened: Callable[[Worker], Any] | None = None,
     ) -> None:
-        self._array, self._owner = array, owner
+        """Take an array; if it does not stay open, `opened` returns it from a worker's file."""
+        self._opened = opened or (lambda worker: array)
+        self._shape = array.shape
         self.fingerprint = mark
         self.name = name
         if array.shape is None:
@@ -60,11 +67,14 @@ class ChunkedArray:
 
         def blocks(worker: Worker) -> Iterator[Block]:
             at = self._boxes[item]
-            values = native(np.asarray(self._array[at]))
+            array = self._opened(worker)
+            if array.shape != self._shape:
+                raise ValueError(f"expected shape {self._shape}, as before, got {array.shape}")
+            values = native(np.asarray(array[at]))
             if self._axis is None:
                 yield Block(values, None)
             else:
-                yield Block(values, self._axis, at[self._axis].start, self._array.shape[self._axis])
+                yield Block(values, self._axis, at[self._axis].start, self._shape[self._axis])
 
         yield Piece(self.name, blocks, counts=int(item == self.items - 1), skippable=False)
 
@@ -72,30 +82,25 @@ class ChunkedArray:
         """Return that of the box."""
         return 0 if self._axis is None else int(self._boxes[item][self._axis].start)
 
-    def close(self) -> None:
-        """Close the file, if it was opened for this."""
-        if self._owner is not None:
-            self._owner.close()
-
 
 def hdf5_array(path: str, axis: Axis, dataset: str | None) -> ChunkedArray:
-    """Open an array of an HDF5 file."""
+    """Return an array of an HDF5 file, which workers open, each for itself."""
     try:
         import h5py
     except ImportError as error:
         raise ImportError("HDF5 files need h5py: pip install 'batchnorm[hdf5]'") from error
-    file = h5py.File(path, "r")
-    try:
+    with h5py.File(path, "r") as file:
         if dataset is None or dataset not in file or not isinstance(file[dataset], h5py.Dataset):
             there: list[str] = []
             file.visititems(lambda name, node: there.append(name) if isinstance(node, h5py.Dataset) else None)
             dataset = choose("dataset", dataset, there)
         return ChunkedArray(
-            file[dataset], axis, f"{path}[{dataset}]", lambda: ["hdf5", *file_mark(path), dataset], owner=file
+            file[dataset],
+            axis,
+            f"{path}[{dataset}]",
+            lambda: ["hdf5", *file_mark(path), dataset],
+            lambda worker: worker.file(path, h5py.File)[dataset],
         )
-    except BaseException:
-        file.close()
-        raise
 
 
 def zarr_array(path: str, axis: Axis, dataset: str | None) -> ChunkedArray:

@@ -62,13 +62,14 @@ def _run(options: argparse.Namespace) -> int:
     if options.plot is not None and options.plot.suffix.lower() not in (endings := _plot.endings()):
         print(f"batchnorm stats: --plot: expected a name in {', '.join(endings)}, got {options.plot}", file=sys.stderr)
         return 2
-    how: dict[str, Any] = {name: getattr(options, name) for name in ("axis", "mode", "dataset", "nan_policy")}
+    how: dict[str, Any] = {name: getattr(options, name) for name in ("axis", "mode", "dataset")}
     with _of_files():
         result = statistics(
             options.paths,
             workers=options.workers,
             checkpoint=options.checkpoint,
             on_error=options.on_error,
+            nan_policy=options.nan_policy,
             **how,
         )
     if options.json:

@@ -115,9 +115,6 @@ class Images:
         marks = zip(self._paths, self._marks, strict=True)
         return ["images", self._asked, *([os.path.abspath(path), *mark] for path, mark in marks)]
 
-    def close(self) -> None:
-        """Do nothing."""
-
 
 def _starts(sizes: Sequence[int]) -> list[int]:
     """Return where the items start, and the end."""

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from .._whole_file import is_json, write_whole
+from .._whole_file import is_json, read_either, write_whole
 
 FORMAT, VERSION = "batchnorm.Normalizer", 1
 _FIELDS = "mean", "var", "scale", "axis", "eps"
@@ -26,15 +26,8 @@ def write_normalizer(path: str | os.PathLike[str], values: tuple[Any, ...]) -> N
 
 
 def read_normalizer(file: BinaryIO) -> dict[str, Any]:
-    """Return what was written, by name; any exception tells of another file. The content tells of its form."""
-    start = file.read(4)
-    file.seek(0)
-    if start == b"PK\x03\x04":
-        with np.load(file, allow_pickle=False) as archive:
-            return _values(dict(archive.items()))
-    if start.lstrip()[:1] == b"{":
-        return _values(json.load(file))
-    raise ValueError("a file that is neither .npz nor JSON")
+    """Return what was written, by name; any exception tells of another file."""
+    return read_either(file, _values, lambda text: _values(json.loads(text)))
 
 
 def _values(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from .._channel_stats import channel_stats
 from .._checks import require_writeable
+from .._source import windows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -54,9 +54,7 @@ def _inverse_blocks(y: NDArray[Any], axis: int, inverse: Inverse) -> Iterator[tu
 
 
 def _blocks(shape: tuple[int, ...], axis: int) -> Iterator[tuple[slice, ...]]:
-    """Cut an array into blocks with all channels, along the longest other axis."""
-    along = max((i for i in range(len(shape)) if i != axis), key=lambda i: shape[i])
-    others = math.prod(shape[:along] + shape[along + 1 :])
-    step = max(_VALUES_PER_BLOCK // max(others, 1), 1)
-    for start in range(0, shape[along], step):
-        yield *(slice(None),) * along, slice(start, start + step)
+    """Cut an array into blocks with all channels."""
+    others = shape[:axis] + shape[axis + 1 :]
+    for at in windows(others, max(_VALUES_PER_BLOCK // max(shape[axis], 1), 1)):
+        yield *at[:axis], slice(None), *at[axis:]

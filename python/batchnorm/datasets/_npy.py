@@ -65,8 +65,12 @@ def _fill(file: Any, buffer: Array) -> None:
         done += n
 
 
+def _unbuffered(path: str) -> Any:
+    return open(path, "rb", buffering=0)
+
+
 class NpyFile:
-    """An .npy file, its windows the items."""
+    """An .npy file, its windows the items. Workers open it, each for itself."""
 
     def __init__(self, path: str, axis: Axis) -> None:
         self.name = path
@@ -81,7 +85,7 @@ class NpyFile:
         """Yield the window. It is not skipped: windows before it may have been counted."""
 
         def blocks(worker: Worker) -> Iterator[Block]:
-            file = worker.file(self.name)
+            file = worker.file(self.name, _unbuffered)
             layout = self._layout
             file.seek(layout.start + layout.windows[item].start * layout.dtype.itemsize)
             yield layout.block(file, item, worker)
@@ -95,9 +99,6 @@ class NpyFile:
     def fingerprint(self) -> list[Any]:
         """Return the file and how it is read."""
         return ["npy", *file_mark(self.name)]
-
-    def close(self) -> None:
-        """Do nothing: workers have it open, each for itself."""
 
 
 class NpzMember:
@@ -133,9 +134,6 @@ class NpzMember:
     def fingerprint(self) -> list[Any]:
         """Return the file and the member."""
         return ["npz", *file_mark(self._path), self._member]
-
-    def close(self) -> None:
-        """Do nothing."""
 
 
 def choose(name: str, wanted: str | None, there: list[str]) -> str:

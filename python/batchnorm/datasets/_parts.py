@@ -64,8 +64,6 @@ class Part(Protocol):
     def fingerprint(self) -> list[Any] | None:
         """Return what tells this part from another or a changed one, as JSON; None if nothing does."""
 
-    def close(self) -> None: ...
-
 
 class Outcome(NamedTuple):
     """Of one item: statistics, how many images or arrays it holds, what was skipped.
@@ -103,11 +101,11 @@ class Worker:
             self._buffer = np.empty(nbytes, np.uint8)
         return self._buffer[:nbytes]
 
-    def file(self, path: str) -> Any:
-        """Return the file, open, without a buffer of its own."""
+    def file(self, path: str, opener: Callable[[str], Any]) -> Any:
+        """Return the file, open."""
         if path != self._path:
             self.close()
-            self._file = open(path, "rb", buffering=0)  # noqa: SIM115
+            self._file = opener(path)
             self._path = path
         return self._file
 
@@ -140,9 +138,6 @@ class Unreadable:
     def fingerprint(self) -> list[Any]:
         """Return the name and the reason."""
         return ["unreadable", self.name, str(self.error)]
-
-    def close(self) -> None:
-        """Do nothing."""
 
 
 def native(array: Array) -> Array:

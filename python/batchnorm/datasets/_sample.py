@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import closing
 from itertools import islice
 
 import numpy as np
@@ -21,21 +21,14 @@ _MOST_ITEMS, _BLOCKS_PER_ITEM = 64, 16
 _MOST_VALUES = 2**23
 
 
-def sample(
-    paths: list[str], channels: int, *, axis: Axis, mode: str | None, dataset: str | None, nan_policy: str
-) -> list[Array]:
+def sample(paths: list[str], channels: int, *, axis: Axis, mode: str | None, dataset: str | None) -> list[Array]:
     """Return finite values of each channel from items that are spread evenly over the source."""
     options = Options(axis, mode, dataset, skip=True)
     found: list[list[Array]] = [[] for _ in range(channels)]
-    with ExitStack() as stack:
-        parts = parts_of(paths, options)
-        for part in parts:
-            stack.callback(part.close)
-        worker = Worker()
-        stack.callback(worker.close)
-        groups = _groups(parts)
-        items = max(1, _MOST_ITEMS // max(1, len(groups)))
-        most = max(1, _MOST_VALUES // (max(1, channels) * items * _BLOCKS_PER_ITEM))
+    groups = _groups(parts_of(paths, options))
+    items = max(1, _MOST_ITEMS // max(1, len(groups)))
+    most = max(1, _MOST_VALUES // (max(1, channels) * items * _BLOCKS_PER_ITEM))
+    with closing(Worker()) as worker:
         for group in groups:
             for i in np.unique(np.linspace(0, len(group) - 1, items).round().astype(int)):
                 part, item = group[int(i)]

@@ -136,8 +136,6 @@ def _of_paths(paths: Sequence[str], options: Options) -> list[Part]:
             raise
         except Exception as error:
             if not options.skip:
-                for part in parts:
-                    part.close()
                 fail(path, error)
             parts.append(Unreadable(path, error))
     end_run()

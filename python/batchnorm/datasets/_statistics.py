@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Generator, Iterable, Sized
-from contextlib import ExitStack, closing
+from contextlib import closing
 from typing import Any, Literal, NamedTuple, cast
 
 from .. import _core
@@ -138,21 +138,19 @@ def statistics(
         "nan_policy": policy,
         "extremes": extremes,
     }
-    with ExitStack() as stack:
-        if is_array(source) or is_stream(source):
-            run = _over_arrays(source, options, gatherer, threads, marked=checkpoint is not None)
-        else:
-            run = _over_parts(source, options, gatherer, threads, stack)
-        file = None if checkpoint is None else Checkpoint(checkpoint, _require_marks(run), how)
-        if file is not None:
-            prefix = file.load(prefix)
-            if prefix.skipped and not options.skip:
-                raise ValueError(
-                    f"checkpoint: expected no skipped files with on_error='raise', got {len(prefix.skipped)}: "
-                    f"{prefix.skipped[0][0]!r} first"
-                )
-        meter = stack.enter_context(Meter(run.total, wanted=wanted))
-        outcomes = stack.enter_context(closing(run.outcomes(prefix)))
+    if is_array(source) or is_stream(source):
+        run = _over_arrays(source, options, gatherer, threads, marked=checkpoint is not None)
+    else:
+        run = _over_parts(source, options, gatherer, threads)
+    file = None if checkpoint is None else Checkpoint(checkpoint, _require_marks(run), how)
+    if file is not None:
+        prefix = file.load(prefix)
+        if prefix.skipped and not options.skip:
+            raise ValueError(
+                f"checkpoint: expected no skipped files with on_error='raise', got {len(prefix.skipped)}: "
+                f"{prefix.skipped[0][0]!r} first"
+            )
+    with Meter(run.total, wanted=wanted) as meter, closing(run.outcomes(prefix)) as outcomes:
         try:
             for outcome in outcomes:
                 prefix = prefix.and_next(outcome)
@@ -187,11 +185,9 @@ def _over_arrays(source: object, options: Options, gatherer: Gatherer, threads: 
     )
 
 
-def _over_parts(source: object, options: Options, gatherer: Gatherer, threads: int, stack: ExitStack) -> _Run:
+def _over_parts(source: object, options: Options, gatherer: Gatherer, threads: int) -> _Run:
     """Take what lies in files, in a pool of threads."""
     parts = parts_of(source, options)
-    for part in parts:
-        stack.callback(part.close)
     index = [(part, item) for part in parts for item in range(part.items)]
 
     def work(i: int, worker: Worker) -> Outcome:
