@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from batchnorm.datasets import _windows, statistics
+from batchnorm import datasets
+from batchnorm.datasets import _windows
 from batchnorm.datasets._windows import Windows
 from data_sets import SHAPE, SMALL, assert_of, values
+
+statistics = partial(datasets.statistics, extremes=True)
 
 AXES = [0, 1, 2, 3, -1, -4, None]
 
@@ -187,6 +191,6 @@ def test_nan(tmp_path: Path) -> None:
 def test_without_extremes(tmp_path: Path, small_windows: None) -> None:
     np.save(tmp_path / "x.npy", values())
     for axis in (0, 3):
-        result = statistics(tmp_path / "x.npy", axis=axis, extremes=False)
+        result = datasets.statistics(tmp_path / "x.npy", axis=axis)
         assert result.min is None and result.max is None
         assert result.mean == pytest.approx(statistics(tmp_path / "x.npy", axis=axis).mean, rel=1e-15)

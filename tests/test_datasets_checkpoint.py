@@ -120,7 +120,7 @@ def test_a_file_that_has_changed(path: Path, tmp_path: Path) -> None:
         statistics([path, path], checkpoint=tmp_path / "run")
 
 
-@pytest.mark.parametrize("options", [{"axis": 0}, {"nan_policy": "omit"}, {"extremes": False}, {"axis": None}], ids=str)
+@pytest.mark.parametrize("options", [{"axis": 0}, {"nan_policy": "omit"}, {"extremes": True}, {"axis": None}], ids=str)
 def test_other_options(path: Path, tmp_path: Path, options: dict[str, Any]) -> None:
     statistics(path, checkpoint=tmp_path / "run")
     with pytest.raises(ValueError, match="checkpoint: expected a run with these options"):

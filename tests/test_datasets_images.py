@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,12 @@ pytest.importorskip("PIL", reason="needs the extra [datasets]")
 
 from PIL import Image
 
-from batchnorm.datasets import _images, _items, statistics
+from batchnorm import datasets
+from batchnorm.datasets import _images, _items
 from data_sets import assert_of
 from images import write_png16, write_tiff
+
+statistics = partial(datasets.statistics, extremes=True)
 
 SIDES = 20, 30
 CHANNELS = {"grey": 1, "RGB": 3, "RGBA": 4}

@@ -70,6 +70,7 @@ def _run(options: argparse.Namespace) -> int:
             checkpoint=options.checkpoint,
             on_error=options.on_error,
             nan_policy=options.nan_policy,
+            extremes=True,
             **how,
         )
     if options.json:

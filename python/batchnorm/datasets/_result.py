@@ -34,7 +34,7 @@ class DatasetStatistics:
     --------
     >>> import numpy as np
     >>> from batchnorm.datasets import statistics
-    >>> result = statistics(np.array([[1.0, 5.0], [3.0, 5.0]]))
+    >>> result = statistics(np.array([[1.0, 5.0], [3.0, 5.0]]), extremes=True)
     >>> result.mean.tolist(), result.std.tolist(), result.max.tolist(), result.items
     ([2.0, 5.0], [1.0, 0.0], [3.0, 5.0], 1)
     """
