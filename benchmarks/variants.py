@@ -41,13 +41,12 @@ def masked(options: argparse.Namespace) -> Iterator[Row]:
         a = Arrays(case, np.float32)
         random = np.random.default_rng(0).random(places(case)) < 0.7
         lengths = lengths_of(places(case))
-        saved, of_mask = a.train()[1], a.train(mask=random)[1]
-        calls: dict[str, Call] = {
-            "plain": lambda a=a: a.train(out=a.out),  # type: ignore[misc]
-            "random": lambda a=a, m=random: a.train(out=a.out, mask=m),  # type: ignore[misc]
-            "lengths": lambda a=a, m=lengths: a.train(out=a.out, mask=m),  # type: ignore[misc]
-            "back": lambda a=a, s=saved: bn.batch_norm_backward(a.dy, a.x, s, out=a.out),  # type: ignore[misc]
-            "masked back": lambda a=a, s=of_mask: bn.batch_norm_backward(a.dy, a.x, s, out=a.out),  # type: ignore[misc]
+        calls = {
+            "plain": train(a),
+            "random": train(a, mask=random),
+            "lengths": train(a, mask=lengths),
+            "back": backward(a, a.train()[1]),
+            "masked back": backward(a, a.train(mask=random)[1]),
         }
         ms = timed(calls, {}, options.seconds)
         plain = ms["plain"]
@@ -60,11 +59,7 @@ def ghost(options: argparse.Namespace) -> Iterator[Row]:
     yield "training, groups", "MB", "plain ms", "8 groups / plain"
     for case in named.both_layouts(GHOST):
         a = Arrays(case, np.float32)
-        calls: dict[str, Call] = {
-            "plain": lambda a=a: a.train(out=a.out),  # type: ignore[misc]
-            "groups": lambda a=a: a.train(out=a.out, groups=8),  # type: ignore[misc]
-        }
-        ms = timed(calls, {}, options.seconds)
+        ms = timed({"plain": train(a), "groups": train(a, groups=8)}, {}, options.seconds)
         ratio = ms["groups"] / ms["plain"]
         yield labelled(case), f"{a.x.nbytes / 1e6:.0f}", f"{ms['plain']:.2f}", f"{ratio:.2f}"
 
@@ -116,14 +111,23 @@ def subnormals(options: argparse.Namespace) -> Iterator[Row]:
             )
 
 
+def train(a: Arrays, **more: Any) -> Call:
+    """Return training into a buffer, with options that `Arrays.jobs` doesn't give."""
+    return lambda: a.train(out=a.out, **more)
+
+
+def backward(a: Arrays, saved: bn.SavedStatistics, **more: Any) -> Call:
+    """Return the backward of a forward, into a buffer."""
+    return lambda: bn.batch_norm_backward(a.dy, a.x, saved, out=a.out, **more)
+
+
 def call_of(a: Arrays, job: str, **more: Any) -> Call:
-    """Return a job into a buffer, with options that `Arrays.jobs` doesn't give."""
+    """Return a job into a buffer; inference with an eps that keeps subnormal values what they are."""
     if job == "train":
-        return lambda: a.train(out=a.out, **more)
+        return train(a, **more)
     if job == "inference":
         return lambda: a.inference(out=a.out, eps=1.0, **more)
-    saved = a.train()[1]
-    return lambda: bn.batch_norm_backward(a.dy, a.x, saved, out=a.out, **more)
+    return backward(a, a.train()[1], **more)
 
 
 PARTS: dict[str, Callable[[argparse.Namespace], Iterator[Row]]] = {
