@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ._channel_stats import ChannelStats
 from ._checks import as_int, as_vector
+from ._float_types import any_of, floats_for, usual_float
 from ._functions import batch_norm_inference
 from ._moments import Moments, frozen
 
@@ -62,11 +62,10 @@ def _with_axis(block: Array, axis: int | None) -> tuple[Array, int]:
 def result_dtype(dtype: DTypeLike | None, x: np.dtype[Any]) -> np.dtype[Any]:
     """Return the dtype of normalized values of dtype `x`, the given one or the default."""
     if dtype is None:
-        return np.dtype(np.float32) if x.kind in "iu" else x
+        return usual_float(x)
     given = np.dtype(dtype)
-    allowed = "float64" if x == np.float64 else "float16, bfloat16 or float32"
-    if given.name not in re.findall(r"\w+\d", allowed) or not given.isnative:
-        raise TypeError(f"dtype: expected {allowed} for values of {x}, got {given}")
+    if given.name not in floats_for(x) or not given.isnative:
+        raise TypeError(f"dtype: expected {any_of(floats_for(x))} for values of {x}, got {given}")
     return given
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from .._channel_stats import ChannelStats
 from .._checks import as_array, as_vector, read_only
+from .._float_types import any_of, usual_float
 from ._result import DatasetStatistics
 
 if TYPE_CHECKING:
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 # In the units of x: mean, variance with eps, its root; and for the inverse 0 and 1.
 Folded: TypeAlias = "tuple[Float64Array, Float64Array, Float64Array, Float64Array, Float64Array]"
 
-NARROW_FLOATS = "float16", "bfloat16", "float32"
-FLOATS = *NARROW_FLOATS, "float64"
 INTEGERS = "uint8", "int8", "uint16", "int16"  # float32 holds each of their values
 
 
@@ -97,11 +96,6 @@ def fold(mean: Float64Array, var: Float64Array, scale: float, eps: float) -> Fol
     return folded
 
 
-def floats_for(dtype: np.dtype[Any]) -> tuple[str, ...]:
-    """Return the names of the floating-point types that the core makes of this one, or takes it back to."""
-    return ("float64",) if dtype == np.float64 else NARROW_FLOATS
-
-
 def output(
     name: str, array: NDArray[Any], out: NDArray[Any] | None, dtype: DTypeLike, possible: tuple[str, ...]
 ) -> NDArray[Any] | None:
@@ -113,8 +107,7 @@ def output(
     if wanted.name not in possible:
         raise TypeError(f"dtype: expected {any_of(possible)} for {array.dtype}, got {wanted}")
     if out is None:
-        usual = np.float32 if array.dtype.kind in "iu" else array.dtype
-        return None if wanted == usual else np.empty_like(array, wanted, subok=False)
+        return None if wanted == usual_float(array.dtype) else np.empty_like(array, wanted, subok=False)
     if not isinstance(out, np.ndarray):
         raise TypeError(f"out: expected an array, got {type(out).__name__}")
     if out.dtype != wanted:
@@ -122,8 +115,3 @@ def output(
     if out.shape != array.shape:
         raise ValueError(f"out: expected {name}'s shape {array.shape}, got {out.shape}")
     return out
-
-
-def any_of(names: tuple[str, ...]) -> str:
-    """Return the names as a phrase."""
-    return f"{', '.join(names[:-1])} or {names[-1]}" if len(names) > 1 else names[0]
