@@ -110,16 +110,17 @@ struct Group {
   }
 };
 
-// The room that a group takes: `fields` float64 of each chunk, and elements per column.
+// The room that a group takes: `fields` float64 of each chunk, and elements per column. Those of the map begin `lead`
+// elements past a boundary of vectors, as what it writes does (Note [Lead]).
 template <class T>
 class GroupRoom {
  public:
-  GroupRoom(const Plan& plan, std::size_t fields, std::size_t start_columns, std::size_t map_columns)
+  GroupRoom(const Plan& plan, std::size_t fields, std::size_t start_columns, std::size_t map_columns, std::size_t lead)
       : plan_(plan), fields_(fields) {
     const std::size_t channels = plan.Channels(0);
     start_ = Aligned(fields * plan.chunks() * channels * sizeof(double));
-    map_ = start_ + Aligned(ColumnParameters<T>::Size(plan, channels, start_columns) * sizeof(T));
-    bytes_ = map_ + Aligned(ColumnParameters<T>::Size(plan, channels, map_columns) * sizeof(T));
+    map_ = start_ + Aligned(ColumnParameters<T>::Size(plan, channels, start_columns) * sizeof(T)) + lead * sizeof(T);
+    bytes_ = Aligned(map_ + ColumnParameters<T>::Size(plan, channels, map_columns) * sizeof(T));
   }
 
   std::size_t bytes() const { return bytes_; }

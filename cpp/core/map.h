@@ -26,6 +26,7 @@ template <class E, class Job>
 class Mapper {
  public:
   std::size_t columns() const { return job_.fields(); }
+  std::size_t lead() const { return out_.Lead(); }
 
   Mapper(const Plan& plan, const KernelTable& table, const Operand<E>& out, StoreKind store, Job job)
       : plan_(plan), table_(table), kernels_(KernelsFor<E>(plan, table)), out_(out), store_(store), job_(job) {}

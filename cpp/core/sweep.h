@@ -2,7 +2,6 @@
 #pragma once
 
 #include <algorithm>
-#include <memory>
 #include <tuple>
 #include <type_traits>
 
@@ -17,7 +16,7 @@ namespace batchnorm {
 //     sums(group, chunk, sweep, scratch) fills group.Partial(chunk)
 //     sums.Finish(group, done)           merges the chunks, and hands what they give to done, channel by channel
 //     finish(group)                      calls sums.Finish
-//     map.columns()                      parameters that its kernel takes
+//     map.columns(), map.lead()          parameters that its kernel takes; where the output lies, Operand::Lead
 //     map.Prepare(group)                 fills group.map, after finish
 //     map(group, chunk, sweep, scratch)  writes the output
 struct NoSums {
@@ -31,6 +30,7 @@ struct NoSums {
 
 struct NoMap {
   std::size_t columns() const { return 0; }
+  std::size_t lead() const { return 0; }
   template <class T>
   void Prepare(Group<T>&) const {}
   template <class T>
@@ -43,7 +43,7 @@ template <class T, class Sums, class Finish, class Map>
 void RunSweeps(const Plan& plan, Workers workers, const Sums& sums, Finish finish, const Map& map) {
   constexpr bool kSums = !std::is_same_v<Sums, NoSums>, kMap = !std::is_same_v<Map, NoMap>;
   const std::size_t groups = plan.groups(), chunks = plan.chunks();
-  const GroupRoom<T> room(plan, sums.fields(), sums.columns(), map.columns());
+  const GroupRoom<T> room(plan, sums.fields(), sums.columns(), map.columns(), map.lead());
   if (chunks == 1 || groups >= 4 * static_cast<std::size_t>(workers.threads)) {
     ParallelFor(groups, workers, Order::kForward, [&](std::size_t g, Scratch& scratch) {
       Group<T> group = room.At(scratch.Get<std::byte>(Scratch::kGroup, room.bytes()), g);
@@ -57,8 +57,9 @@ void RunSweeps(const Plan& plan, Workers workers, const Sums& sums, Finish finis
     });
     return;
   }
-  const std::unique_ptr<std::byte[]> memory(new std::byte[room.bytes() * groups]);
-  const auto group_at = [&](std::size_t g) { return room.At(memory.get() + g * room.bytes(), g); };
+  Scratch of_all;
+  std::byte* memory = of_all.Get<std::byte>(Scratch::kGroup, room.bytes() * groups);
+  const auto group_at = [&](std::size_t g) { return room.At(memory + g * room.bytes(), g); };
   if (kSums) {
     ParallelFor(groups, workers, Order::kForward, [&](std::size_t g, Scratch& scratch) {
       Group<T> group = group_at(g);

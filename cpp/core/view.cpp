@@ -256,16 +256,24 @@ bool Operand<E>::Direct(const Block& block, Tile<E>* tile) const {
   } else if (!within) {
     return false;
   }
-  WalkAxes(positions_, data_, block.first, 1, [&](char* p, std::ptrdiff_t, std::size_t) {
-    p += static_cast<std::ptrdiff_t>(block.channel) * channel_stride_;
-    *tile = {reinterpret_cast<E*>(p),
-             block.rows,
-             block.cols,
-             stride,
-             block.source,
-             static_cast<std::ptrdiff_t>(block.next_channels) * channel_stride_};
-  });
+  char* p = At(block.first) + static_cast<std::ptrdiff_t>(block.channel) * channel_stride_;
+  *tile = {reinterpret_cast<E*>(p),
+           block.rows,
+           block.cols,
+           stride,
+           block.source,
+           static_cast<std::ptrdiff_t>(block.next_channels) * channel_stride_};
   return true;
+}
+
+template <class E>
+char* Operand<E>::At(std::size_t position) const {
+  char* p = data_;
+  for (std::size_t d = positions_.size(); position > 0; position /= positions_[d].extent) {
+    --d;
+    p += static_cast<std::ptrdiff_t>(position % positions_[d].extent) * positions_[d].stride;
+  }
+  return p;
 }
 
 template <class E>

@@ -9,6 +9,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <vector>
 
 #include "core/scratch.h"
@@ -115,11 +116,14 @@ class Operand {
   bool DensePositions() const { return positions_.back().stride == row_bytes_; }
   // Whether such stretches of neighbouring channels do.
   bool ChannelsTouch() const { return channel_stride_ == static_cast<std::ptrdiff_t>(Run() * item_); }
+  // How many elements its memory begins past a boundary of the widest vectors.
+  std::size_t Lead() const { return reinterpret_cast<std::uintptr_t>(data_) / sizeof(E) % kMostLanes; }
   // How many such stretches lie at one stride.
   std::size_t RunsAtOneStride() const { return positions_.size() > 1 ? positions_[positions_.size() - 2].extent : 1; }
 
  private:
   bool Direct(const Block& block, Tile<E>* tile) const;
+  char* At(std::size_t position) const;
   void Scatter(const Block& block, const E* from) const;
   template <class Body>
   void ForEachRun(const Block& block, Body body) const;

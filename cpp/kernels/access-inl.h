@@ -128,12 +128,34 @@ BATCHNORM_INLINE V OnlyFirst(First lanes, V v) {
   return Select(lanes, v, V{});
 }
 
-// Calls body(j, lanes) for the vectors of a row.
+// Elements from p to the next vector boundary.
+template <class E>
+BATCHNORM_INLINE std::size_t ToAlignment(const E* p) {
+  constexpr std::size_t kBytes = kLanes<Lane<E>> * sizeof(E);
+  return (kBytes - reinterpret_cast<std::uintptr_t>(p) % kBytes) % kBytes / sizeof(E);
+}
+
+// The same for all rows of a tile, if they agree; else 0.
+template <class E>
+BATCHNORM_INLINE std::size_t RowsToAlignment(const Tile<E>& tile) {
+  constexpr std::ptrdiff_t kElements = kLanes<Lane<E>>;
+  return tile.stride % kElements == 0 ? ToAlignment(tile.data) : 0;
+}
+
+// Calls body(j, lanes) for the vectors of the columns from j to end, of which one ends at `head`.
+template <class Acc, class Body>
+BATCHNORM_INLINE void ForEachVector(std::size_t j, std::size_t end, std::size_t head, Body body) {
+  if (j < head) {
+    const std::size_t first = Least(head, end) - j;
+    body(j, First{first});
+    j += first;
+  }
+  for (; j + kLanes<Acc> <= end; j += kLanes<Acc>) body(j, All{});
+  if (j < end) body(j, First{end - j});
+}
 template <class Acc, class Body>
 BATCHNORM_INLINE void ForEachVector(std::size_t cols, Body body) {
-  std::size_t j = 0;
-  for (; j + kLanes<Acc> <= cols; j += kLanes<Acc>) body(j, All{});
-  if (j < cols) body(j, First{cols - j});
+  ForEachVector<Acc>(0, cols, 0, body);
 }
 
 template <Walk W, class T, class Acc = T>

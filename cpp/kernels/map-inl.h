@@ -6,13 +6,6 @@
 namespace batchnorm::BATCHNORM_ISA {
 namespace {
 
-// Elements from p to the next vector boundary.
-template <class E>
-BATCHNORM_INLINE std::size_t ToAlignment(const E* p) {
-  constexpr std::size_t kBytes = kLanes<Lane<E>> * sizeof(E);
-  return (kBytes - reinterpret_cast<std::uintptr_t>(p) % kBytes) % kBytes / sizeof(E);
-}
-
 template <StoreKind S, class E, class V>
 BATCHNORM_INLINE void StoreWhole(V v, E* p) {
   if constexpr (S == StoreKind::kStream) {
@@ -47,12 +40,12 @@ BATCHNORM_INLINE void MapRows(Tile<E> y, MapAt map) {
   using T = Lane<E>;
   static_assert(kLanes<T> <= kMostLanes);
   const Ahead ahead(map.input(), y.cols);
-  const bool straddle = S == StoreKind::kStream && map.Touching() && RowsTouch(y) && y.cols >= kLanes<T>;
+  const bool straddle = map.Touching() && RowsTouch(y) && y.cols >= kLanes<T>;
   std::size_t j = 0;
   for (std::size_t r = 0; r < y.rows; ++r) {
     E* row = Row(y, r);
     if (map.rows == PlanarRows::kChannels) map.SetRow(r);
-    if (S == StoreKind::kStream && j == 0) {
+    if (j == 0) {
       const std::size_t head = ToAlignment(row);
       if (0 < head && head <= y.cols) {
         Store(map(r, j, First{head}), row, First{head});
@@ -78,21 +71,30 @@ BATCHNORM_INLINE void MapRows(Tile<E> y, MapAt map) {
 }
 
 // The same in plain stores in cache where every column has its parameters, a band of rows at a time (Note [Bands]). In
-// memory, where rows are written one by one, a band would be twice as slow.
+// memory, where rows are written one by one, a band would be twice as slow. Wide rows are taken in strips, whose
+// parameters stay in L1 from band to band.
+//
+// Note [Lead]: a vector that reaches into a second line costs two loads. Vectors therefore begin where the output has a
+// boundary, and so do those of the parameters, which the core lays that many elements past one.
 template <class E, class MapAt>
 BATCHNORM_INLINE void MapColumns(Tile<E> y, MapAt map) {
   using T = Lane<E>;
-  constexpr std::size_t kBand = kBandLines / (MapAt::kInputs + 1);
-  std::size_t r = 0;
-  for (; r + kBand <= y.rows; r += kBand) {
-    ForEachVector<T>(y.cols, [&](std::size_t j, auto lanes) {
-      Vec<T> v[kBand];
-      for (std::size_t k = 0; k < kBand; ++k) v[k] = map(r + k, j, lanes);
-      for (std::size_t k = 0; k < kBand; ++k) Store(v[k], Row(y, r + k) + j, lanes);
-    });
-  }
-  for (; r < y.rows; ++r) {
-    ForEachVector<T>(y.cols, [&](std::size_t j, auto lanes) { Store(map(r, j, lanes), Row(y, r) + j, lanes); });
+  constexpr std::size_t kBand = kBandLines / (MapAt::kInputs + 1), kStrip = 512;
+  const std::size_t head = RowsToAlignment(y);
+  for (std::size_t first = 0, end; first < y.cols; first = end) {
+    end = Least(y.cols, (first == 0 ? head : first) + kStrip);
+    std::size_t r = 0;
+    for (; r + kBand <= y.rows; r += kBand) {
+      ForEachVector<T>(first, end, head, [&](std::size_t j, auto lanes) {
+        Vec<T> v[kBand];
+        for (std::size_t k = 0; k < kBand; ++k) v[k] = map(r + k, j, lanes);
+        for (std::size_t k = 0; k < kBand; ++k) Store(v[k], Row(y, r + k) + j, lanes);
+      });
+    }
+    for (; r < y.rows; ++r) {
+      ForEachVector<T>(first, end, head,
+                       [&](std::size_t j, auto lanes) { Store(map(r, j, lanes), Row(y, r) + j, lanes); });
+    }
   }
 }
 

@@ -113,45 +113,53 @@ BATCHNORM_INLINE auto Join(const ExactSum<Acc, kKeeps> (&u)[N], Vec<Acc> start) 
   return Join(totals);
 }
 
-// Planar: both sums over the whole tile.
+// Planar: both sums over the whole tile. Chains go on from row to row, so that short rows cost what long ones do. What
+// is left of a row is a round of its own, which adds to the first accumulator.
 template <class E, class Acc, class TermAt>
 BATCHNORM_INLINE void ReduceTile(std::size_t rows, std::size_t cols, TermAt term, double* sum_u, double* sum_ab) {
   using Sum = ExactSum<Acc, kKeepsLost<E, Acc>>;
   constexpr std::size_t kStep = kAccumulators * kLanes<Acc>;
+  static_assert(Chains<Acc>::kLength % kRounds == 0);
   const Ahead ahead(term.input(), cols);
   const Vec<Acc> start = term.Start(0, All{});
+  Sum chains[Chains<Acc>::kPlanar];
+  for (Sum& chain : chains) chain.sum = start;
+  Vec<Acc> s[kAccumulators] = {};
+  std::size_t rounds = 0;
   WideSum u, ab;
+  const auto add = [&](std::size_t r, std::size_t i, std::size_t k, auto lanes) {
+    const Term<Acc> t = term(r, i, lanes);
+    chains[k % Chains<Acc>::kPlanar].Add(t.u);
+    s[k] = MulAdd(t.a, t.b, s[k]);
+  };
+  const auto widen = [&] {
+    ab.Add(Join(s));
+    for (Vec<Acc>& v : s) v = Vec<Acc>{};
+  };
+  const auto widen_chains = [&] {
+    u.Add(Join(chains, start));
+    for (Sum& chain : chains) chain = Sum{start};
+  };
   for (std::size_t r = 0; r < rows; ++r) {
-    std::size_t i = 0;
-    while (i + kStep <= cols) {
-      Sum chains[Chains<Acc>::kPlanar];
-      for (Sum& chain : chains) chain.sum = start;
-      for (const std::size_t end = i + Least(cols - i, Chains<Acc>::kLength * kStep) / kStep * kStep; i < end;) {
-        Vec<Acc> s[kAccumulators] = {};
-        for (const std::size_t widen = Least(end, i + kRounds * kStep); i < widen; i += kStep) {
-          ahead.Prefetch<E, kStep>(term, r, i);
-          for (std::size_t k = 0; k < kAccumulators; ++k) {
-            const Term<Acc> t = term(r, i + k * kLanes<Acc>, All{});
-            chains[k % Chains<Acc>::kPlanar].Add(t.u);
-            s[k] = MulAdd(t.a, t.b, s[k]);
-          }
-        }
-        ab.Add(Join(s));
+    for (std::size_t i = 0; i < cols;) {
+      const std::size_t steps = Least((cols - i) / kStep, kRounds - rounds % kRounds);
+      for (const std::size_t end = i + steps * kStep; i < end; i += kStep) {
+        ahead.Prefetch<E, kStep>(term, r, i);
+        for (std::size_t k = 0; k < kAccumulators; ++k) add(r, i + k * kLanes<Acc>, k, All{});
       }
-      u.Add(Join(chains, start));
+      rounds += steps;
+      if (steps == 0) {
+        for (; i + kLanes<Acc> <= cols; i += kLanes<Acc>) add(r, i, 0, All{});
+        if (i < cols) add(r, i, 0, First{cols - i});
+        i = cols;
+        ++rounds;
+      }
+      if (rounds % kRounds == 0) widen();
+      if (rounds % Chains<Acc>::kLength == 0) widen_chains();
     }
-    Sum chain{start};
-    Vec<Acc> s{};
-    const auto add = [&](auto lanes) {
-      const Term<Acc> t = term(r, i, lanes);
-      chain.Add(t.u);
-      s = MulAdd(t.a, t.b, s);
-    };
-    for (; i + kLanes<Acc> <= cols; i += kLanes<Acc>) add(All{});
-    if (i < cols) add(First{cols - i});
-    u.Add(chain.Total(start));
-    ab.Add(s);
   }
+  widen();
+  widen_chains();
   *sum_u = u.Total();
   *sum_ab = ab.Total();
 }
