@@ -63,11 +63,15 @@ class Inputs {
     GradientTiles<E> tiles = {dy_.Read(block, scratch, Scratch::kDy), {}, {}, mask_.Read(block, scratch)};
     // The transform, which is the identity where there is a y, and after it a slope of kUnslope.
     const auto transformed = [&](Fusion fusion, Tile<const E> in, Tile<const E> residual, Scratch::Slot slot) {
-      const Tile<E> out = Operand<E>::ScratchTile(block, scratch, slot);
+      const Tile<E> out = dy_.ScratchTile(block, scratch, slot);
       const GateParameters<T> a = GateOf(p, first, block);
-      kernels.affine[static_cast<std::size_t>(fusion)][static_cast<std::size_t>(StoreKind::kPlain)](
-          in, residual, {}, {a.center, a.scale, a.shift, p.RowsOf(block), p.At(first + kUnslope, block)}, out);
-      return Tile<const E>{out.data, out.rows, out.cols, out.stride};
+      const T* unslope = p.At(first + kUnslope, block);
+      for (std::size_t c = 0; c < out.channels; ++c) {
+        kernels.affine[static_cast<std::size_t>(fusion)][static_cast<std::size_t>(StoreKind::kPlain)](
+            ChannelOf(in, c), ChannelOf(residual, c), {},
+            {a.center + c, a.scale + c, a.shift + c, p.RowsOf(block), unslope + c}, ChannelOf(out, c));
+      }
+      return Tile<const E>{out.data, out.rows, out.cols, out.stride, out.source, 0, out.channels, out.channel_stride};
     };
     if (y_) tiles.y = y_->Read(block, scratch, Scratch::kY);
     if (x_ && (with_x || !y_)) tiles.x = x_->Read(block, scratch, Scratch::kX);

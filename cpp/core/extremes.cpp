@@ -34,7 +34,7 @@ class ExtremeReducer {
     const std::size_t columns = plan_.Columns(group.channels);
     T *lows = scratch.Get<T>(Scratch::kPivot, 2 * columns), *highs = lows + columns;
     plan_.ForEachBlock(group.index, chunk, sweep, [&](const Block& block) {
-      const std::size_t found = plan_.walk() == Walk::kPlanar ? 1 : block.cols;
+      const std::size_t found = plan_.walk() == Walk::kPlanar ? block.channels : block.cols;
       std::fill_n(lows, found, static_cast<T>(kInfinity));
       std::fill_n(highs, found, static_cast<T>(-kInfinity));
       kernels_.extremes(x_.Read(block, scratch, Scratch::kX), mask_.Read(block, scratch), lows, highs);

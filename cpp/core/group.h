@@ -74,7 +74,7 @@ class ColumnParameters {
 
   // What the rows of the block's tile are.
   PlanarRows RowsOf(const Block& block) const {
-    return planar_ && block.channels > 1 ? PlanarRows::kChannels : PlanarRows::kRuns;
+    return planar_ && block.RowsAreChannels() ? PlanarRows::kChannels : PlanarRows::kRuns;
   }
 
  private:

@@ -133,7 +133,9 @@ void Plan::EmitBlock(std::size_t group, std::size_t first, std::size_t end, cons
       for (std::size_t p = first; p < end; p += cols) emit(p, cols, channel, channels, channels, cols);
       return;
     }
-    for (std::size_t c = channel; c < channel + channels; ++c) emit(first, n, c, 1, n / cols, cols);
+    // All of the group at once where it is small.
+    const std::size_t at_once = n == positions_ ? channels : 1;
+    for (std::size_t c = channel; c < channel + channels; c += at_once) emit(first, n, c, at_once, n / cols, cols);
     return;
   }
   const std::size_t cols = channels * inner_, rows = n / repeat_, rest = n % repeat_;

@@ -46,7 +46,7 @@ class SharedOperand {
       scratch.Shared() = wanted;
     }
     if (one_each) return {data, block.rows, 1, 1};
-    const bool one_row = planar_ && block.channels > 1;
+    const bool one_row = planar_ && block.RowsAreChannels();
     return {data, block.rows, block.cols, one_row ? 0 : static_cast<std::ptrdiff_t>(block.cols)};
   }
 

@@ -245,7 +245,7 @@ bool Operand<E>::Direct(const Block& block, Tile<E>* tile) const {
     } else if (!DensePositions() || block.channels * inner_ != row_elements_) {
       return false;
     }
-  } else if (block.channels > 1) {
+  } else if (block.RowsAreChannels()) {
     if (!within) return false;
     stride = channel_stride_ / kItem;
   } else if (start == 0 && block.cols == run && positions_.size() > 1) {
@@ -262,7 +262,9 @@ bool Operand<E>::Direct(const Block& block, Tile<E>* tile) const {
            block.cols,
            stride,
            block.source,
-           static_cast<std::ptrdiff_t>(block.next_channels) * channel_stride_};
+           static_cast<std::ptrdiff_t>(block.next_channels) * channel_stride_,
+           TileChannels(block),
+           channel_stride_ / kItem};
   return true;
 }
 
@@ -296,10 +298,16 @@ void Operand<E>::ForEachRun(const Block& block, Body body) const {
   }
 }
 
+// The block in memory of its own, channel by channel if planar.
 template <class E>
-Tile<E> Operand<E>::ScratchTile(const Block& block, Scratch& scratch, Scratch::Slot slot) {
-  E* data = scratch.Get<E>(slot, block.rows * block.cols);
-  return {data, block.rows, block.cols, static_cast<std::ptrdiff_t>(block.cols)};
+Tile<E> Operand<E>::Dense(const Block& block, E* data) const {
+  return {data,           block.rows, block.cols,          static_cast<std::ptrdiff_t>(block.cols),
+          Source::kCache, 0,          TileChannels(block), static_cast<std::ptrdiff_t>(block.positions)};
+}
+
+template <class E>
+Tile<E> Operand<E>::ScratchTile(const Block& block, Scratch& scratch, Scratch::Slot slot) const {
+  return Dense(block, scratch.Get<E>(slot, Elements(block)));
 }
 
 template <class E>
@@ -307,14 +315,14 @@ Tile<const E> Operand<E>::Read(const Block& block, Scratch& scratch, Scratch::Sl
   Tile<E> tile;
   if (!Direct(block, &tile)) {
     const Keeping& keeping = block.keeping;
-    tile = {nullptr, block.rows, block.cols, static_cast<std::ptrdiff_t>(block.cols)};
-    tile.data = scratch.Get<E>(slot, keeping.group > 0 ? keeping.total : block.rows * block.cols) + keeping.place;
+    E* data = scratch.Get<E>(slot, keeping.group > 0 ? keeping.total : Elements(block)) + keeping.place;
+    tile = Dense(block, data);
     if (!keeping.again || scratch.Keeps(slot) != keeping.group) {
       Copy(block, tile.data);
       scratch.Keeps(slot) = keeping.again ? 0 : keeping.group;
     }
   }
-  return {tile.data, tile.rows, tile.cols, tile.stride, tile.source, tile.next};
+  return {tile.data, tile.rows, tile.cols, tile.stride, tile.source, tile.next, tile.channels, tile.channel_stride};
 }
 
 template <class E>

@@ -67,7 +67,7 @@ class PositionSums {
 };
 
 // What a kernel is called on: `positions` positions from `first` on, of `channels` channels from `channel` on, shown to
-// it as rows x cols. Planar: one channel, rows * cols = positions, or several, one per row. Rows: cols covers whole
+// it as rows x cols. Planar: rows * cols = positions, of every channel, or one channel per row. Rows: cols covers whole
 // positions.
 struct Block {
   std::size_t first;
@@ -79,7 +79,19 @@ struct Block {
   Source source;              // of its elements, where a kernel reads them directly
   std::size_t next_channels;  // Source::kNext
   Keeping keeping = {};
+
+  // Planar.
+  bool RowsAreChannels() const { return rows * cols != positions; }
 };
+
+// Of a tile of several channels, one.
+template <class E>
+Tile<E> ChannelOf(const Tile<E>& tile, std::size_t channel) {
+  Tile<E> one = tile;
+  one.data += static_cast<std::ptrdiff_t>(channel) * tile.channel_stride;
+  one.channels = 1;
+  return one;
+}
 
 // An array as kernels of E read or write it. Another element type than E is converted tile by tile, in scratch memory.
 template <class E>
@@ -96,7 +108,7 @@ class Operand {
   // The block's elements, one after the other, into memory for so many.
   void Copy(const Block& block, E* to) const;
 
-  static Tile<E> ScratchTile(const Block& block, Scratch& scratch, Scratch::Slot slot);
+  Tile<E> ScratchTile(const Block& block, Scratch& scratch, Scratch::Slot slot) const;
 
   // Calls write(tile, direct), which fills the tile: the block's elements themselves, or scratch memory that is then
   // scattered to them.
@@ -123,6 +135,12 @@ class Operand {
 
  private:
   bool Direct(const Block& block, Tile<E>* tile) const;
+  std::size_t Elements(const Block& block) const { return block.positions * block.channels * inner_; }
+  Tile<E> Dense(const Block& block, E* data) const;
+  // Channels that a kernel takes one after the other.
+  std::size_t TileChannels(const Block& block) const {
+    return walk_ == Walk::kPlanar && !block.RowsAreChannels() ? block.channels : 1;
+  }
   char* At(std::size_t position) const;
   void Scatter(const Block& block, const E* from) const;
   template <class Body>

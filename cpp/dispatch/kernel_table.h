@@ -33,7 +33,8 @@ using Lane = typename LaneOf<E>::Type;
 // for.
 enum class Source { kCache, kMemory, kNext };
 
-// rows x cols elements: each row a contiguous run, `stride` elements (of any sign) from one row to the next.
+// rows x cols elements: each row a contiguous run, `stride` elements (of any sign) from one row to the next. Planar sums
+// take several channels at once, each of rows x cols elements, `channel_stride` apart.
 template <class E>
 struct Tile {
   E* data;
@@ -42,6 +43,8 @@ struct Tile {
   std::ptrdiff_t stride;
   Source source = Source::kCache;
   std::ptrdiff_t next = 0;  // kNext: bytes from an element to the one to ask for
+  std::size_t channels = 1;
+  std::ptrdiff_t channel_stride = 0;
 };
 
 // The float lanes of the widest vector. Parameters per column begin anew after their end, for so many columns (Note

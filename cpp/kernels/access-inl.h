@@ -11,6 +11,12 @@ BATCHNORM_INLINE E* Row(const Tile<E>& tile, std::size_t row) {
   return tile.data + static_cast<std::ptrdiff_t>(row) * tile.stride;
 }
 
+// The tile of the next channel, in the place of this one.
+template <class E>
+BATCHNORM_INLINE void ToNextChannel(Tile<E>& tile) {
+  tile.data += tile.channel_stride;
+}
+
 BATCHNORM_INLINE std::size_t Least(std::size_t a, std::size_t b) { return a < b ? a : b; }
 
 // Whether a row begins where the one before ends.

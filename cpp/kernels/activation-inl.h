@@ -51,6 +51,10 @@ struct GateAt {
     }
     if constexpr (G != Gate::kOpen) slope.SetRow(r);
   }
+  BATCHNORM_INLINE void SetChannel(std::size_t c) {
+    ToNextChannel(y);
+    SetRow(c);
+  }
   BATCHNORM_INLINE bool Touching() const { return G != Gate::kOfY || RowsTouch(y); }
   BATCHNORM_INLINE void Prefetch(std::size_t r, std::size_t j) const {
     if constexpr (G == Gate::kOfY) PrefetchAt(y, r, j);

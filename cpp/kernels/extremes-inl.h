@@ -44,9 +44,9 @@ BATCHNORM_INLINE void AddAt(const Tile<const E>& x, const Tile<const E>& mask, s
   range = {Touched(lanes, next.low, range.low), Touched(lanes, next.high, range.high)};
 }
 
-// Planar: of the whole tile.
+// Planar: of a channel's part of the tile.
 template <class E>
-BATCHNORM_INLINE void ExtremesOfTile(Tile<const E> x, Tile<const E> mask, Lane<E>* low, Lane<E>* high) {
+BATCHNORM_INLINE void ExtremesOfTile(const Tile<const E>& x, const Tile<const E>& mask, Lane<E>* low, Lane<E>* high) {
   using T = Lane<E>;
   constexpr std::size_t kChains = 4;  // a comparison and a selection, each of 1 to 4 cycles, wait for the one before
   constexpr std::size_t kStep = kChains * kLanes<T>;
@@ -96,7 +96,7 @@ BATCHNORM_INLINE void ExtremesOfColumns(Tile<const E> x, Tile<const E> mask, Lan
 template <Walk W, class E>
 void Extremes(Tile<const E> x, Tile<const E> mask, Lane<E>* low, Lane<E>* high) {
   if constexpr (W == Walk::kPlanar) {
-    ExtremesOfTile(x, mask, low, high);
+    for (std::size_t c = 0; c < x.channels; ++c, ToNextChannel(x)) ExtremesOfTile(x, mask, low + c, high + c);
   } else {
     ExtremesOfColumns(x, mask, low, high);
   }

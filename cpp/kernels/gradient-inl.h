@@ -31,6 +31,13 @@ struct GradientTerm {
   BATCHNORM_INLINE Vec<Acc> Neutral(std::size_t, Lanes) const {
     return Vec<Acc>{};
   }
+  BATCHNORM_INLINE void SetChannel(std::size_t c) {
+    ToNextChannel(dy);
+    ToNextChannel(x);
+    center.SetRow(c);
+    rstd.SetRow(c);
+    gate.SetChannel(c);
+  }
   BATCHNORM_INLINE const Tile<const E>& input() const { return x; }
   BATCHNORM_INLINE void Prefetch(std::size_t r, std::size_t j) const {
     PrefetchAt(dy, r, j);
@@ -75,6 +82,13 @@ struct SlopeTerm {
   template <class Lanes>
   BATCHNORM_INLINE F64 Neutral(std::size_t, Lanes) const {
     return F64{};
+  }
+  BATCHNORM_INLINE void SetChannel(std::size_t c) {
+    ToNextChannel(dy);
+    ToNextChannel(x);
+    if constexpr (G == Gate::kOfX) center.SetRow(c);
+    if constexpr (G == Gate::kOfY) unslope.SetRow(c);
+    gate.SetChannel(c);
   }
   BATCHNORM_INLINE const Tile<const E>& input() const { return dy; }
   BATCHNORM_INLINE void Prefetch(std::size_t r, std::size_t j) const {

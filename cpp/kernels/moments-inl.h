@@ -37,6 +37,10 @@ struct MomentTerm {
   BATCHNORM_INLINE Vec<Acc> Neutral(std::size_t j, Lanes lanes) const {
     return kPivotLast<Acc> ? OnlyFirst(lanes, pivot.At(j, lanes)) : Vec<Acc>{};
   }
+  BATCHNORM_INLINE void SetChannel(std::size_t c) {
+    ToNextChannel(x);
+    pivot.SetRow(c);
+  }
   BATCHNORM_INLINE const Tile<const E>& input() const { return x; }
   BATCHNORM_INLINE void Prefetch(std::size_t r, std::size_t j) const { PrefetchAt(x, r, j); }
 };
@@ -46,8 +50,8 @@ template <Walk W, class E, class Acc>
 void Moments(Tile<const E> x, Tile<const E> mask, const Lane<E>* pivot, double* sum, double* sum2) {
   Reduce<W, E, Acc>(x.rows, x.cols, mask, MomentTerm<W, E, Acc>{x, Parameter<W, Lane<E>, Acc>(pivot)}, sum, sum2);
   if constexpr (kPivotLast<Acc>) {
-    const std::size_t sums = W == Walk::kPlanar ? 1 : x.cols;
-    const double values = static_cast<double>(x.rows * x.cols / sums);
+    const std::size_t sums = W == Walk::kPlanar ? x.channels : x.cols;
+    const double values = static_cast<double>(W == Walk::kPlanar ? x.rows * x.cols : x.rows);
     for (std::size_t j = 0; j < sums; ++j) sum[j] -= values * static_cast<double>(pivot[j]);
   }
 }
@@ -68,6 +72,10 @@ struct WeightedTerm {
   template <class Lanes>
   BATCHNORM_INLINE F64 Start(std::size_t, Lanes) const {
     return F64{};
+  }
+  BATCHNORM_INLINE void SetChannel(std::size_t c) {
+    ToNextChannel(x);
+    pivot.SetRow(c);
   }
   BATCHNORM_INLINE const Tile<const double>& input() const { return x; }
   BATCHNORM_INLINE void Prefetch(std::size_t r, std::size_t j) const { PrefetchAt(x, r, j); }

@@ -113,8 +113,8 @@ BATCHNORM_INLINE auto Join(const ExactSum<Acc, kKeeps> (&u)[N], Vec<Acc> start) 
   return Join(totals);
 }
 
-// Planar: both sums over the whole tile. Chains go on from row to row, so that short rows cost what long ones do. What
-// is left of a row is a round of its own, which adds to the first accumulator.
+// Planar: both sums over a channel's part of the tile. Chains go on from row to row, so that short rows cost what long
+// ones do. What is left of a row is a round of its own, which adds to the first accumulator.
 template <class E, class Acc, class TermAt>
 BATCHNORM_INLINE void ReduceTile(std::size_t rows, std::size_t cols, TermAt term, double* sum_u, double* sum_ab) {
   using Sum = ExactSum<Acc, kKeepsLost<E, Acc>>;
@@ -297,14 +297,20 @@ struct MaskedTerm {
   BATCHNORM_INLINE Vec<Acc> Start(std::size_t j, Lanes lanes) const {
     return term.Start(j, lanes);
   }
+  BATCHNORM_INLINE void SetChannel(std::size_t c) { term.SetChannel(c); }
   BATCHNORM_INLINE const Tile<const E>& input() const { return term.input(); }
   BATCHNORM_INLINE void Prefetch(std::size_t r, std::size_t j) const { term.Prefetch(r, j); }
 };
 
+// Planar: sums per channel; SetChannel(c) takes a term from one channel to the next. Rows: sums per column.
 template <Walk W, class E, class Acc, class TermAt>
 BATCHNORM_INLINE void ReduceTerm(std::size_t rows, std::size_t cols, TermAt term, double* sum_u, double* sum_ab) {
   if constexpr (W == Walk::kPlanar) {
-    ReduceTile<E, Acc>(rows, cols, term, sum_u, sum_ab);
+    for (std::size_t c = 0;;) {
+      ReduceTile<E, Acc>(rows, cols, term, sum_u + c, sum_ab + c);
+      if (++c >= term.input().channels) return;
+      term.SetChannel(c);
+    }
   } else {
     ReduceColumns<E, Acc>(rows, cols, term, sum_u, sum_ab);
   }

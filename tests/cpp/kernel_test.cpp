@@ -256,6 +256,63 @@ void Sums(const KernelTable& table, const WalkKernels<E>& kernels, bool planar, 
   }
 }
 
+// Sums over several channels at once are those of each channel alone, bit by bit.
+template <class E>
+void Channels(const KernelTable& table, Source source, std::size_t rows, std::size_t cols, Masked masked) {
+  using T = Lane<E>;
+  constexpr std::size_t kChannels = 3;
+  const WalkKernels<E>& kernels = KernelsOf(table, E{}).walk[0];
+  const Matrix<E> x(kChannels * rows, cols, 1), dy(kChannels * rows, cols, 2), y(kChannels * rows, cols, 7);
+  const Mask<E> mask(masked, rows, cols);
+  const std::vector<T> p = Parameter<T>(kChannels, 3), shift = Parameter<T>(kChannels, 8);
+  const auto part = [&](const Matrix<E>& of, std::size_t channel, std::size_t channels) {
+    Tile<const E> tile = of.view(source);
+    tile.rows = rows;
+    tile.channels = channels;
+    tile.channel_stride = static_cast<std::ptrdiff_t>(rows) * of.stride();
+    tile.data += static_cast<std::ptrdiff_t>(channel) * tile.channel_stride;
+    return tile;
+  };
+  // take(c, channels, first, second) fills the sums of so many channels from c on.
+  const auto check = [&](const char* what, auto zero, auto take) {
+    using Sum = decltype(zero);
+    std::vector<Sum> first(kChannels), second(kChannels), first_alone(kChannels), second_alone(kChannels);
+    take(std::size_t{0}, kChannels, first.data(), second.data());
+    for (std::size_t c = 0; c < kChannels; ++c) take(c, std::size_t{1}, &first_alone[c], &second_alone[c]);
+    Expect(first == first_alone && second == second_alone, what, table, rows, cols);
+  };
+  const auto in = [&](std::size_t c, std::size_t n) {
+    return GradientTiles<E>{part(dy, c, n), part(x, c, n), part(y, c, n), mask.tile()};
+  };
+  const auto gate = [&](std::size_t c) {
+    return GateParameters<T>{p.data() + c, p.data() + c, shift.data() + c, shift.data() + c};
+  };
+  for (std::size_t precision = 0; precision < kPrecisions; ++precision) {
+    if (!kernels.moments[precision]) continue;
+    check("moments of channels", double{}, [&](std::size_t c, std::size_t n, double* first, double* second) {
+      kernels.moments[precision](part(x, c, n), mask.tile(), p.data() + c, first, second);
+    });
+    for (std::size_t g = 0; g < kGates; ++g) {
+      check("gradient_sums of channels", double{}, [&](std::size_t c, std::size_t n, double* first, double* second) {
+        kernels.gradient_sums[g][precision](in(c, n), {p.data() + c, p.data() + c}, gate(c), first, second);
+      });
+    }
+  }
+  for (std::size_t g = 1; g < kGates; ++g) {
+    check("slope_sums of channels", double{}, [&](std::size_t c, std::size_t n, double* first, double* second) {
+      kernels.slope_sums[g](in(c, n), gate(c), shift.data() + c, first, second);
+    });
+  }
+  check("extremes of channels", T{}, [&](std::size_t c, std::size_t n, T* first, T* second) {
+    kernels.extremes(part(x, c, n), mask.tile(), first, second);
+  });
+  if (kernels.weighted_moments && masked != Masked::kNot) {
+    check("weighted_moments of channels", double{}, [&](std::size_t c, std::size_t n, double* first, double* second) {
+      kernels.weighted_moments(part(x, c, n), mask.tile(), p.data() + c, first, second);
+    });
+  }
+}
+
 template <class E>
 void Maps(const KernelTable& table, Kind kind, Source source, std::size_t rows, std::size_t cols, std::size_t gap,
           Masked masked) {
@@ -459,6 +516,7 @@ void AllTiles(const KernelTable& table) {
         for (Source source : {Source::kCache, Source::kMemory}) {
           for (Masked masked : MasksOf<T>(planar)) {
             Sums(table, kernels.walk[planar ? 0 : 1], planar, source, rows, cols, masked);
+            if (planar) Channels<T>(table, source, rows, cols, masked);
           }
         }
       }
@@ -475,6 +533,8 @@ void AllTiles(const KernelTable& table) {
     Sums(table, kernels.walk[0], true, Source::kMemory, 3, 5000, masked);
     Maps<T>(table, Kind::kPlanar, Source::kMemory, 3, 5000, 3, masked);
   }
+  // Several strips of columns, whose rows lie alike.
+  for (Masked masked : MasksOf<T>(false)) Maps<T>(table, Kind::kRows, Source::kCache, 9, 1100, 4, masked);
 }
 
 template <class T>
