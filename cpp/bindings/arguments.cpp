@@ -135,6 +135,16 @@ bool HasOrder(const py::array& out, const std::vector<std::size_t>& order) {
   return true;
 }
 
+// Counted from 0. shape() tells the shape, as errors show it.
+template <class Shape>
+std::size_t AxisOf(py::handle object, py::ssize_t axis, py::ssize_t ndim, Shape shape) {
+  if (axis < -ndim || axis >= ndim) {
+    FailValue("axis", std::to_string(-ndim) + " .. " + std::to_string(ndim - 1) + " for shape " + shape(),
+              Repr(object));
+  }
+  return static_cast<std::size_t>(axis < 0 ? axis + ndim : axis);
+}
+
 std::string StridesOf(const std::vector<py::ssize_t>& strides) {
   py::tuple tuple(strides.size());
   for (std::size_t i = 0; i < strides.size(); ++i) tuple[i] = py::int_(strides[i]);
@@ -234,13 +244,13 @@ double Real(py::handle object, const char* name) {
 py::ssize_t Axis(py::handle axis) { return Integer(axis, "axis", "an int"); }
 
 std::size_t ChannelAxis(py::handle object, const py::array& x, py::ssize_t* given) {
-  const py::ssize_t ndim = x.ndim(), axis = Axis(object);
+  const py::ssize_t axis = Axis(object);
   if (given) *given = axis;
-  if (axis < -ndim || axis >= ndim) {
-    FailValue("axis", "-" + std::to_string(ndim) + " .. " + std::to_string(ndim - 1) + " for shape " + ShapeOf(x),
-              Repr(object));
-  }
-  return static_cast<std::size_t>(axis < 0 ? axis + ndim : axis);
+  return AxisOf(object, axis, x.ndim(), [&] { return ShapeOf(x); });
+}
+
+std::size_t AxisOfShape(py::handle axis, const py::tuple& shape) {
+  return AxisOf(axis, Axis(axis), static_cast<py::ssize_t>(shape.size()), [&] { return Repr(shape); });
 }
 
 std::size_t ChannelsOf(const py::array& x, std::size_t axis) {

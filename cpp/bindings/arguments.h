@@ -56,6 +56,8 @@ class BesideArgument {
 py::ssize_t Axis(py::handle axis);
 // The channel axis counted from 0; `given` takes it as it was given.
 std::size_t ChannelAxis(py::handle axis, const py::array& x, py::ssize_t* given = nullptr);
+// An axis of what isn't there as an array.
+std::size_t AxisOfShape(py::handle axis, const py::tuple& shape);
 std::size_t ChannelsOf(const py::array& x, std::size_t axis);
 
 // A per-channel vector that a call reads, or an absent one for None.

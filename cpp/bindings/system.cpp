@@ -102,6 +102,7 @@ void RegisterSystem(py::module_& m) {
   m.def("check_eps", &Eps);
   m.def("check_momentum", [](py::handle momentum) { return Momentum(momentum); });
   m.def("check_axis_int", &Axis);
+  m.def("check_axis", &AxisOfShape);
   m.def("check_flag", [](py::handle value, const char* name) { return Flag(value, name); });
   m.def("check_choice", [](py::handle value, const char* name, const std::vector<std::string>& choices) {
     std::vector<const char*> names;

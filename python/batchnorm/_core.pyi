@@ -241,6 +241,9 @@ def check_activation(activation: object, channels: int, /) -> Activation:
 def check_axis_int(axis: object, /) -> int:
     """axis as an int, clipped to 64 bits: TypeError unless it is one; a bool is none."""
 
+def check_axis(axis: object, shape: tuple[int, ...], /) -> int:
+    """axis of an array of that shape, counted from 0: TypeError unless it is an int, ValueError if out of range."""
+
 def config() -> dict[str, Any]:
     """Keys: version, compiler, isas_built, isas_found (lists), isa (used, or an error text), openmp, threads,
     keeps_memory, cache_bytes.

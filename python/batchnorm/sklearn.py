@@ -306,10 +306,7 @@ class ChannelScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         if isinstance(X, np.ndarray):
             as_array("X", X)  # scikit-learn would lose a mask
         array = check_array(X, dtype=dtypes, ensure_all_finite=False, allow_nd=True, estimator=self, input_name="X")
-        axis = _core.check_axis_int(self.axis)
-        if not -array.ndim <= axis < array.ndim:
-            raise ValueError(f"axis: expected an int from {-array.ndim} to {array.ndim - 1} for this X, got {axis}")
-        return array, axis % array.ndim
+        return array, _core.check_axis(self.axis, array.shape)
 
     def _check_features(self, X: ArrayLike, array: NDArray[Any], axis: int, *, reset: bool) -> None:
         """Compare number and names of the features with those in fit, or set them."""
