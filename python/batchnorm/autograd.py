@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from . import _functions
+from ._extras import needs
 from ._layer import BatchNorm
 from ._saved import SavedStatistics
 
@@ -32,7 +33,7 @@ try:
     from autograd.core import defvjp_argnums
     from autograd.extend import primitive
 except ImportError as error:
-    raise ImportError("batchnorm.autograd needs autograd: pip install 'batchnorm[autograd]'") from error
+    raise ImportError(needs("batchnorm.autograd", "autograd", "autograd")) from error
 
 __all__ = ["apply", "batch_norm_inference", "batch_norm_train"]
 

@@ -25,6 +25,7 @@ from ._blocks import axis_of, joined, normalized, parameters_of, result_dtype
 from ._channel_stats import ChannelStats
 from ._channel_stats import channel_stats as stats_of_array
 from ._checks import as_int
+from ._extras import needs
 
 try:
     import dask
@@ -32,7 +33,7 @@ try:
     from dask.array.utils import meta_from_array
     from dask.delayed import Delayed
 except ImportError as error:
-    raise ImportError("batchnorm.dask needs dask: pip install 'batchnorm[dask]'") from error
+    raise ImportError(needs("batchnorm.dask", "dask", "dask")) from error
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike

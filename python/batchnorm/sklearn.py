@@ -24,6 +24,7 @@ import numpy as np
 from . import _core
 from ._channel_stats import ChannelStats, channel_stats
 from ._checks import as_array
+from ._extras import needs
 from ._functions import batch_norm_inference, denormalize
 from ._threads import context_num_threads
 
@@ -33,7 +34,7 @@ try:
     from sklearn.utils import assert_all_finite, check_array
     from sklearn.utils.validation import check_is_fitted, validate_data
 except ImportError as error:
-    raise ImportError("batchnorm.sklearn needs scikit-learn 1.6 or newer: pip install 'batchnorm[sklearn]'") from error
+    raise ImportError(needs("batchnorm.sklearn", "scikit-learn 1.6 or newer", "sklearn")) from error
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
