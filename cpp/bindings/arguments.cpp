@@ -424,6 +424,17 @@ double MomentumOfNew(py::handle momentum, py::handle momentum_of) {
   return Choice(momentum_of, "momentum_of", {"new", "old"}) == 0 ? value : 1 - value;
 }
 
+std::optional<std::pair<double, double>> RenormBounds(py::handle renorm) {
+  if (renorm.is_none()) return std::nullopt;
+  if (!py::isinstance<py::tuple>(renorm) || py::len(renorm) != 2) {
+    FailType("renorm", "None or (r_max, d_max)", Repr(renorm));
+  }
+  const double r_max = Real(renorm[py::int_(0)], "renorm: r_max"), d_max = Real(renorm[py::int_(1)], "renorm: d_max");
+  if (!(r_max >= 1)) FailValue("renorm: r_max", "a number >= 1", Repr(py::float_(r_max)));
+  if (!(d_max >= 0)) FailValue("renorm: d_max", "a number >= 0", Repr(py::float_(d_max)));
+  return std::pair(r_max, d_max);
+}
+
 bool Flag(py::handle object, const char* name) {
   if (PyBool_Check(object.ptr())) return object.ptr() == Py_True;
   if (IsBool(object)) return PyObject_IsTrue(object.ptr()) == 1;

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/batch_norm.h"
@@ -152,6 +153,8 @@ struct GivenStatistics {
 double Eps(py::handle eps);
 double Momentum(py::handle momentum);
 double MomentumOfNew(py::handle momentum, py::handle momentum_of);  // the weight of the new value
+// (r_max, d_max) of a renormalization, or nothing for None.
+std::optional<std::pair<double, double>> RenormBounds(py::handle renorm);
 bool Flag(py::handle object, const char* name);
 // The index of the string in `choices`.
 std::size_t Choice(py::handle object, const char* name, const std::vector<const char*>& choices);

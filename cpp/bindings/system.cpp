@@ -101,6 +101,7 @@ void RegisterSystem(py::module_& m) {
   m.def("check_num_threads", &CheckNumThreads);
   m.def("check_eps", &Eps);
   m.def("check_momentum", [](py::handle momentum) { return Momentum(momentum); });
+  m.def("check_renorm", &RenormBounds);
   m.def("check_axis_int", &Axis);
   m.def("check_axis", &AxisOfShape);
   m.def("check_flag", [](py::handle value, const char* name) { return Flag(value, name); });

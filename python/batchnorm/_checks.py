@@ -43,18 +43,6 @@ def as_vector(name: str, value: object, channels: int | None = None) -> np.ndarr
     return array
 
 
-def as_renorm(name: str, value: object) -> tuple[float, float] | None:
-    """Return bounds of a batch renormalization, (r_max, d_max), or None."""
-    if value is None:
-        return None
-    if not (isinstance(value, tuple) and len(value) == 2 and all(isinstance(v, (int, float)) for v in value)):
-        raise TypeError(f"{name}: expected None or (r_max, d_max), got {value!r}")
-    r_max, d_max = float(value[0]), float(value[1])
-    if not r_max >= 1 or not d_max >= 0:
-        raise ValueError(f"{name}: expected r_max >= 1 and d_max >= 0, got {value!r}")
-    return r_max, d_max
-
-
 def float_dtype(dtype: Any) -> np.dtype[Any]:
     """Return float32 or float64, whichever `dtype` names."""
     try:

@@ -9,7 +9,7 @@ import numpy as np
 
 from . import _core
 from ._channel_stats import ChannelStats
-from ._checks import INT64_MAX, as_array, as_int, as_renorm, float_dtype, require_writeable
+from ._checks import INT64_MAX, as_array, as_int, float_dtype, require_writeable
 from ._functions import batch_norm_backward, batch_norm_inference_backward, batch_norm_train
 from ._masks import mask_of
 from ._saved import X_IS_GONE, SavedStatistics
@@ -220,7 +220,7 @@ class BatchNorm:
         self.groups = as_int("groups", groups)
         if self.groups < 1:
             raise ValueError(f"groups: expected a positive int, got {groups}")
-        self.renorm = as_renorm("renorm", renorm)
+        self.renorm = _core.check_renorm(renorm)
         if self.renorm is not None and not self.track_running_stats:
             raise ValueError("renorm: expected None without running statistics, which it compares batches with")
         self.on_nonfinite: Literal["propagate", "raise", "skip_update"] = _core.check_choice(

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from .. import _core
-from .._checks import as_int, as_renorm
+from .._checks import as_int
 from .._layer import BatchNorm
 from ._checks import as_positive, as_rate, as_real
 from ._state import Counted, Stateful
@@ -325,7 +325,7 @@ class RenormWarmup(Counted):
         for name, layer in self._layers.items():
             if layer.running_mean is None:
                 raise ValueError(f"layers: expected running statistics in each, got none in {name!r}")
-        bounds = as_renorm("renorm", renorm)
+        bounds = _core.check_renorm(renorm)
         if bounds is None:
             raise TypeError("renorm: expected (r_max, d_max), got None")
         self.renorm = bounds
