@@ -73,7 +73,7 @@ class EpilogueArgument {
       const double slope = activation_.slope().Get(c);
       if (slope < 0 || (slope == 0 && activation_.slopes())) {
         FailValue("activation: slopes", "positive slopes, because y must tell the value before the activation",
-                  py::repr(py::float_(slope)).cast<std::string>() + " in channel " + std::to_string(c));
+                  InChannel(slope, c));
       }
     }
   }
@@ -99,14 +99,13 @@ void RequireInvertible(const ActivationArgument& activation, ChannelVector weigh
   constexpr double kLeast = 1e-3;  // of a weight and a slope: y's rounding grows by its inverse
   for (std::size_t c = 0; c < channels; ++c) {
     const double of_weight = weight.GetOr(c, 1) * (r ? r[c] : 1), slope = activation.slope().GetOr(c, 1);
-    const std::string channel = " in channel " + std::to_string(c);
     if (!(std::abs(of_weight) >= kLeast)) {
       FailValue("weight", "absolute values >= 0.001, because x is found from y by dividing by the weight",
-                py::repr(py::float_(of_weight)).cast<std::string>() + channel);
+                InChannel(of_weight, c));
     }
     if (!(slope >= kLeast)) {
       FailValue("activation", "slopes >= 0.001, because x is found from y by dividing by the slope",
-                py::repr(py::float_(slope)).cast<std::string>() + channel);
+                InChannel(slope, c));
     }
   }
 }

@@ -64,17 +64,11 @@ bool Shares(const py::array& x, const py::array& y) { return x.size() > 0 && y.d
 // What `renorm` asks for, with the running statistics that it needs.
 class RenormalizationArgument {
  public:
-  RenormalizationArgument(py::handle object, const RunningArgument& mean, const RunningArgument& var, double eps) {
+  RenormalizationArgument(py::handle object, const RunningArgument& mean, const RunningArgument& var) {
     const auto bounds = RenormBounds(object);
     if (!bounds) return;
     if (!mean.given()) FailType("running_mean", "an array, because renorm compares the batch with it", "None");
-    for (std::size_t c = 0; c < static_cast<std::size_t>(var.array().size()); ++c) {
-      const double v = var.vector().Get(c);
-      if (v + eps < 0) {
-        FailValue("running_var", "no negative variance",
-                  py::repr(py::float_(v)).cast<std::string>() + " in channel " + std::to_string(c));
-      }
-    }
+    RequireNoNegative(var, "running_var", static_cast<std::size_t>(var.array().size()));
     value_ = {mean.vector(), var.vector(), bounds->first, bounds->second};
   }
 
@@ -147,7 +141,7 @@ py::tuple Train(py::handle x_object, py::handle weight_object, py::handle bias_o
   const bool keeps_sign = Flag(keep_sign, "keep_sign") && activation.given();
   const SharedArgument mask(mask_object, "mask", SharedArgument::Kind::kMask, x, axis);
   const double eps = Eps(eps_object);
-  const RenormalizationArgument renormalization(renorm, running_mean, running_var, eps);
+  const RenormalizationArgument renormalization(renorm, running_mean, running_var);
   const auto nonfinite =
       static_cast<OnNonfinite>(Choice(on_nonfinite, "on_nonfinite", {"propagate", "raise", "skip_update"}));
   const ArrayView x_view = ViewOf(x);

@@ -56,7 +56,7 @@ py::array Dense(py::handle object, const char* name) {
   for (std::size_t i = order.size(); i-- > 0;) {
     if (view.extents[order[i]] == 1) continue;
     if (view.strides[order[i]] != static_cast<std::ptrdiff_t>(reach))
-      FailValue(name, "a dense array", "strides " + py::repr(array.attr("strides")).cast<std::string>());
+      FailValue(name, "a dense array", "strides " + Repr(array.attr("strides")));
     reach *= static_cast<std::size_t>(view.extents[order[i]]);
   }
   return array;
