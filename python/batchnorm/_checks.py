@@ -13,14 +13,17 @@ INT64_MAX = 2**63 - 1
 _Array = TypeVar("_Array", bound="np.ndarray[Any, Any]")
 
 
-def as_int(name: str, value: object) -> int:
-    """Return `value` as an int; a bool is none."""
-    if not isinstance(value, (bool, np.bool_, np.ndarray)):
-        try:
-            return operator.index(value)  # type: ignore[arg-type]
-        except TypeError:
-            pass
-    raise TypeError(f"{name}: expected an int, got {type(value).__name__}")
+def as_int(name: str, value: object, least: int | None = None) -> int:
+    """Return `value` as an int, not below `least` if that is given; a bool is none."""
+    try:
+        if isinstance(value, (bool, np.bool_, np.ndarray)):
+            raise TypeError
+        number = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(f"{name}: expected an int, got {type(value).__name__}") from None
+    if least is not None and number < least:
+        raise ValueError(f"{name}: expected an int >= {least}, got {number}")
+    return number
 
 
 def as_array(name: str, value: object) -> np.ndarray[Any, Any]:

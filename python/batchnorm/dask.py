@@ -97,9 +97,7 @@ def channel_stats(
     """
     empty = _empty_block(x)
     axis = axis_of(axis, x.shape)
-    split_every = as_int("split_every", split_every)
-    if split_every < 2:
-        raise ValueError(f"split_every: expected an int >= 2, got {split_every}")
+    split_every = as_int("split_every", split_every, 2)
     options: dict[str, Any] = {"axis": axis, "num_threads": num_threads, "nan_policy": nan_policy, "extremes": extremes}
     stats_of_array(empty, **options)  # so that a wrong argument is an error here and not in a task
     reduced = tuple(i for i in range(x.ndim) if i != axis)

@@ -172,9 +172,7 @@ def kept_channels(
     """
     if not isinstance(weights, Mapping):
         raise TypeError(f"weights: expected a mapping of names to arrays, got {type(weights).__name__}")
-    share, fewest = as_fraction("fraction", fraction), as_int("least", least)
-    if fewest < 0:
-        raise ValueError(f"least: expected an int >= 0, got {least}")
+    share, fewest = as_fraction("fraction", fraction), as_int("least", least, 0)
     sizes = {}
     for name, weight in weights.items():
         array = as_array(f"weights[{name!r}]", weight)
