@@ -10,7 +10,7 @@ from . import _core
 from ._channel_stats import ChannelStats
 from ._checks import as_vector
 from ._float_types import any_of, floats_for, usual_float
-from ._functions import batch_norm_inference
+from ._forward import batch_norm_inference
 from ._moments import Moments, frozen
 
 if TYPE_CHECKING:

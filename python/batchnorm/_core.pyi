@@ -239,7 +239,7 @@ def check_activation(activation: object, channels: int, /) -> Activation:
     """activation with a read-only copy of its slopes: TypeError or ValueError unless it is one."""
 
 def check_renorm(renorm: object, /) -> tuple[float, float] | None:
-    """(r_max, d_max) as floats, or None: TypeError unless it is one of the two, ValueError for r_max < 1 or d_max < 0."""
+    """(r_max, d_max) as floats, or None: TypeError unless one of the two, ValueError for r_max < 1 or d_max < 0."""
 
 def check_axis_int(axis: object, /) -> int:
     """axis as an int, clipped to 64 bits: TypeError unless it is one; a bool is none."""

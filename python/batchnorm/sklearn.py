@@ -25,7 +25,7 @@ from . import _core
 from ._channel_stats import ChannelStats, channel_stats
 from ._checks import as_array
 from ._extras import needs
-from ._functions import batch_norm_inference, denormalize
+from ._forward import batch_norm_inference, denormalize
 from ._threads import context_num_threads
 
 try:
