@@ -282,7 +282,7 @@ def test_containers_of_arrays_with_names(tmp_path: Path) -> None:
         ({"dataset": "x"}, ValueError, "dataset: expected None for a source without .npz, HDF5 or zarr, got 'x'"),
         ({"nan_policy": "drop"}, ValueError, "nan_policy: expected"),
         ({"extremes": 0}, TypeError, "extremes: expected a bool"),
-        ({"axis": 4}, ValueError, "x.npy: axis: expected an int from -4 to 3, got 4"),
+        ({"axis": 4}, ValueError, "x.npy: axis: expected -4 .. 3 for shape"),
     ],
     ids=str,
 )
@@ -341,5 +341,5 @@ def test_a_package_is_missing(
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     told = {"PIL": "Pillow"}.get(package, package)
-    with pytest.raises(ImportError, match=rf"need {told}: pip install 'batchnorm\[{extra}\]'"):
+    with pytest.raises(ImportError, match=rf"needs {told}: pip install 'batchnorm\[{extra}\]'"):
         statistics(name, on_error=on_error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import io
 import re
@@ -40,3 +41,22 @@ def test_its_python(name: str) -> None:
     said = [line[2:] for line in code.splitlines() if line.startswith("# ")]
     assert said
     assert printed.getvalue().splitlines() == said
+
+
+def test_extras_that_messages_name() -> None:
+    """An extra that a message tells to install is there, and brings the package that is missing."""
+    project = ROOT / "pyproject.toml"
+    if not project.is_file():
+        pytest.skip(f"there is no {project}")
+    extras = dict(re.findall(r"^(\w+) = \[(.*)\]$", project.read_text(encoding="utf-8"), re.MULTILINE))
+    named = 0
+    for path in (ROOT / "python" / "batchnorm").rglob("*.py"):
+        source = path.read_text(encoding="utf-8")
+        assert path.name == "_extras.py" or "pip install 'batchnorm[" not in source.replace("``pip", "")
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "needs":
+                _, package, extra = (a.value if isinstance(a, ast.Constant) else None for a in node.args)
+                assert extra in extras
+                assert package is None or re.search(rf'"{re.escape(str(package).split()[0])}[\[>]', extras[str(extra)])
+                named += 1
+    assert named >= 9

@@ -362,6 +362,34 @@ def test_where_nothing_is_masked(isa: str, dtype: Any) -> None:
     np.testing.assert_allclose(y, want, atol=4 * TABLE["y"][dtype] * np.abs(want).max())
 
 
+@pytest.mark.parametrize("size", [1e-320, 1e-300, 1e30, 3e307])
+def test_weights_far_from_one(isa: str, size: float) -> None:
+    """The mean depends on their ratios alone."""
+    x = np.random.default_rng(0).normal(1e10, 1e9, (40, 3))
+    weights = np.full(40, size / 16)
+    weights[::8] = size / 32
+    stats, want = bn.channel_stats(x, weights=weights), bn.channel_stats(x, weights=weights / size)
+    np.testing.assert_allclose(stats.mean, want.mean, rtol=1e-13)
+    np.testing.assert_allclose(stats.sum_weights, weights.sum(), rtol=1e-14)
+    with np.errstate(over="ignore"):
+        np.testing.assert_allclose(stats.m2, want.m2 * size, rtol=1e-13)
+    parts = bn.ChannelStats().update(x[:7], weights=weights[:7]).update(x[7:], weights=weights[7:])
+    np.testing.assert_allclose(parts.mean, stats.mean, rtol=1e-13)
+
+
+def test_a_block_of_the_least_weights(isa: str) -> None:
+    x = np.random.default_rng(0).normal(3, 1, (2, 3, 100_000))
+    weights = np.full((2, 100_000), 5e-324)
+    weights[1] = 1
+    np.testing.assert_allclose(bn.channel_stats(x, weights=weights).mean, x[1].mean(1), rtol=1e-13)
+
+
 def test_weights_that_overflow() -> None:
     x = np.array([[1.0], [2.0], [3.0]])
-    assert bn.channel_stats(x, weights=np.full(3, 1e308)).sum_weights[0] == np.inf
+    with pytest.raises(OverflowError, match=r"^sum_weights: the sum passes the largest float64$"):
+        bn.channel_stats(x, weights=np.full(3, 1e308))
+    stats = bn.channel_stats(x[:1], weights=np.full(1, 1e308))
+    before = bn.ChannelStats().merge(stats)
+    with pytest.raises(OverflowError, match=r"^sum_weights: the sum passes the largest float64$"):
+        stats.update(x[1:2], weights=np.full(1, 1e308))
+    assert stats == before

@@ -69,6 +69,34 @@ def test_every_layout_and_type(isa: str, case: Case) -> None:
         assert got.dweight.dtype == np.float64
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_what_is_infinite_stays_where_it_plays_a_part(isa: str, layout: str, dtype: Any) -> None:
+    """With given statistics x plays a part in ddweight * xhat alone."""
+    axis, x, dy, ddx = (a if isinstance(a, int) else a.astype(dtype) for a in arrays((5, 3, 4), layout))
+    weight, ddweight = parameters(3)
+    mean, var = given_statistics(3)
+    rstd = 1 / np.sqrt(var + 1e-5)
+    saved = bn.SavedStatistics(mean, rstd, 1, eps=1e-5, axis=axis, weight=weight)
+    along = [1] * x.ndim
+    along[axis] = 3
+    x[(0,) * x.ndim] = np.inf
+    for given in (None, ddweight):
+        got = bn.batch_norm_double_backward(ddx, given, None, dy, x, saved, training=False)
+        dx = np.zeros_like(dy) if given is None else (given * rstd).reshape(along) * dy
+        np.testing.assert_allclose(got.dx, dx, rtol=1e-5)
+        ddy = (weight * rstd).reshape(along) * ddx.astype(np.float64)
+        if given is not None:
+            ddy = ddy + (given * rstd).reshape(along) * (x - mean.reshape(along))
+        np.testing.assert_allclose(got.ddy, ddy, rtol=1e-4, atol=1e-4)
+    got = bn.batch_norm_double_backward(None, None, np.ones(3), dy, x, saved, training=False)
+    assert (got.ddy == 1).all()
+    ddx[(0,) * x.ndim] = np.inf
+    got = bn.batch_norm_double_backward(ddx, None, None, dy, x, saved, training=False)
+    assert np.isinf(got.ddy).sum() == 1
+    assert not np.isnan(got.ddy).any()
+
+
 def test_outputs(isa: str) -> None:
     _, x, dy, ddx = arrays((6, 5, 9, 11), "channels_first")
     weight, ddweight = parameters(5)

@@ -152,7 +152,7 @@ def test_messages_are_in_the_words_of_the_command(tmp_path: Path, capsys: pytest
     expected = {
         ("1.npy",): "at least 2 dimensions, got shape (3,) (--axis none takes all for one channel)",
         ("two.npz",): "--dataset: expected one of 'a', 'b', got none",
-        ("two.npz", "--dataset", "a", "--axis", "4"): "--axis: expected an int from -4 to 3, got 4",
+        ("two.npz", "--dataset", "a", "--axis", "4"): "--axis: expected -4 .. 3 for shape",
         ("1.npy", "--axis", "0", "--dataset", "a"): "at least 2 dimensions",
         ("nan.npy", "--dataset", "a"): "--dataset: expected none for a source without .npz",
         ("nan.npy", "--nan-policy", "raise"): "expected no NaN with --nan-policy raise, got one in channel 0",

@@ -5,9 +5,7 @@
 
 #include <cmath>
 #include <cstring>
-#include <limits>
 
-#include "core/parallel.h"
 #include "core/view.h"
 
 namespace batchnorm::bindings {
@@ -64,31 +62,6 @@ void RequireDType(const py::array& array, const char* name, Accepted accepted) {
   }
 }
 
-std::string Repr(py::handle object) { return py::repr(object).cast<std::string>(); }
-
-bool IsBool(py::handle object) {
-  return PyBool_Check(object.ptr()) || TypeOf(object) == "numpy.bool_" || TypeOf(object) == "numpy.bool";
-}
-
-// After a conversion that failed: what isn't about the object, an interrupt or no memory, goes on.
-void ClearConversionError() {
-  if (!PyErr_ExceptionMatches(PyExc_Exception) || PyErr_ExceptionMatches(PyExc_MemoryError)) {
-    throw py::error_already_set();
-  }
-  PyErr_Clear();
-}
-
-// An int, or what stands for one; clipped where it doesn't fit.
-py::ssize_t Integer(py::handle object, const char* name, const char* expected) {
-  if (!PyIndex_Check(object.ptr()) || IsBool(object) || IsArray(object)) FailType(name, expected, TypeOf(object));
-  const py::ssize_t value = PyNumber_AsSsize_t(object.ptr(), nullptr);
-  if (value == -1 && PyErr_Occurred()) {
-    ClearConversionError();
-    FailType(name, expected, TypeOf(object));
-  }
-  return value;
-}
-
 // The lowest address of an array's elements, and one past the highest.
 std::pair<std::uintptr_t, std::uintptr_t> Bounds(const py::array& a) {
   std::uintptr_t low = reinterpret_cast<std::uintptr_t>(a.data()), high = low;
@@ -135,6 +108,16 @@ bool HasOrder(const py::array& out, const std::vector<std::size_t>& order) {
   return true;
 }
 
+// Counted from 0. shape() tells the shape, as errors show it.
+template <class Shape>
+std::size_t AxisOf(py::handle object, py::ssize_t axis, py::ssize_t ndim, Shape shape) {
+  if (axis < -ndim || axis >= ndim) {
+    FailValue("axis", std::to_string(-ndim) + " .. " + std::to_string(ndim - 1) + " for shape " + shape(),
+              Repr(object));
+  }
+  return static_cast<std::size_t>(axis < 0 ? axis + ndim : axis);
+}
+
 std::string StridesOf(const std::vector<py::ssize_t>& strides) {
   py::tuple tuple(strides.size());
   for (std::size_t i = 0; i < strides.size(); ++i) tuple[i] = py::int_(strides[i]);
@@ -143,22 +126,12 @@ std::string StridesOf(const std::vector<py::ssize_t>& strides) {
 
 }  // namespace
 
-void FailType(const std::string& name, const std::string& expected, const std::string& got) {
-  throw py::type_error(name + ": expected " + expected + ", got " + got);
-}
-
-void FailValue(const std::string& name, const std::string& expected, const std::string& got) {
-  throw py::value_error(name + ": expected " + expected + ", got " + got);
-}
-
 std::string ShapeOf(const py::array& array) { return Repr(array.attr("shape")); }
 
 py::array ReadOnly(py::array array) {
   py::detail::array_proxy(array.ptr())->flags &= ~py::detail::npy_api::NPY_ARRAY_WRITEABLE_;
   return array;
 }
-
-std::string TypeOf(py::handle object) { return Py_TYPE(object.ptr())->tp_name; }
 
 std::optional<DType> FindDType(const py::dtype& dtype) {
   using Api = py::detail::npy_api;
@@ -214,33 +187,14 @@ void RequireLike(const py::array& array, const char* name, const py::array& x, c
   }
 }
 
-// What float() takes, except strings, bools, arrays and complex numbers. An int beyond every float is infinite.
-double Real(py::handle object, const char* name) {
-  PyObject* o = object.ptr();
-  if (PyFloat_CheckExact(o)) return PyFloat_AS_DOUBLE(o);
-  const bool complex = PyComplex_Check(o) || TypeOf(object).rfind("numpy.c", 0) == 0;
-  const bool number = PyLong_Check(o) || PyFloat_Check(o) || (PyNumber_Check(o) && !complex && !IsArray(object));
-  if (!number || IsBool(object)) FailType(name, "a number", TypeOf(object));
-  const double value = PyFloat_AsDouble(o);
-  if (value == -1 && PyErr_Occurred()) {
-    const bool too_large = PyErr_ExceptionMatches(PyExc_OverflowError) != 0;
-    ClearConversionError();
-    if (!too_large) FailType(name, "a number", TypeOf(object));
-    return std::numeric_limits<double>::infinity();
-  }
-  return value;
+std::size_t ChannelAxis(py::handle object, const py::array& x, py::ssize_t* given) {
+  const py::ssize_t axis = Axis(object);
+  if (given) *given = axis;
+  return AxisOf(object, axis, x.ndim(), [&] { return ShapeOf(x); });
 }
 
-py::ssize_t Axis(py::handle axis) { return Integer(axis, "axis", "an int"); }
-
-std::size_t ChannelAxis(py::handle object, const py::array& x, py::ssize_t* given) {
-  const py::ssize_t ndim = x.ndim(), axis = Axis(object);
-  if (given) *given = axis;
-  if (axis < -ndim || axis >= ndim) {
-    FailValue("axis", "-" + std::to_string(ndim) + " .. " + std::to_string(ndim - 1) + " for shape " + ShapeOf(x),
-              Repr(object));
-  }
-  return static_cast<std::size_t>(axis < 0 ? axis + ndim : axis);
+std::size_t AxisOfShape(py::handle axis, const py::tuple& shape) {
+  return AxisOf(axis, Axis(axis), static_cast<py::ssize_t>(shape.size()), [&] { return Repr(shape); });
 }
 
 std::size_t ChannelsOf(const py::array& x, std::size_t axis) {
@@ -272,15 +226,19 @@ RunningArgument::RunningArgument(py::handle object, const char* name, std::size_
   }
 }
 
+void RequireNoNegative(const VectorArgument& var, const char* name, std::size_t channels) {
+  for (std::size_t c = 0; c < channels; ++c) {
+    const double v = var.vector().Get(c);
+    if (v < 0) FailValue(name, "no negative variance", InChannel(v, c));
+  }
+}
+
 GivenStatistics::GivenStatistics(py::handle mean_object, const char* mean_name, py::handle var_object,
                                  const char* var_name, std::size_t channels)
     : mean(mean_object, mean_name, channels), var(var_object, var_name, channels) {
   if (!mean.given()) FailType(mean_name, "an array", "None");
   if (!var.given()) FailType(var_name, "an array", "None");
-  for (std::size_t c = 0; c < channels; ++c) {
-    const double v = var.vector().Get(c);
-    if (v < 0) FailValue(var_name, "no negative variance", Repr(py::float_(v)) + " in channel " + std::to_string(c));
-  }
+  RequireNoNegative(var, var_name, channels);
 }
 
 SharedArgument::SharedArgument(py::handle object, const char* name, Kind kind, const py::array& x, std::size_t axis) {
@@ -395,60 +353,6 @@ void SignArray::SetView(const py::array& like) {
 py::object SignArray::Saved() const {
   if (!bytes_) return py::none();
   return py::make_tuple(ReadOnly(bytes_), py::tuple(py::cast(strides_)));
-}
-
-double Eps(py::handle eps) {
-  const double value = Real(eps, "eps");
-  if (!(value >= 0) || std::isinf(value)) FailValue("eps", "a finite number >= 0", Repr(eps));
-  return value;
-}
-
-double Momentum(py::handle momentum) {
-  const double value = Real(momentum, "momentum");
-  if (!(0 <= value && value <= 1)) FailValue("momentum", "a number in 0 .. 1", Repr(momentum));
-  return value;
-}
-
-double MomentumOfNew(py::handle momentum, py::handle momentum_of) {
-  const double value = Momentum(momentum);
-  return Choice(momentum_of, "momentum_of", {"new", "old"}) == 0 ? value : 1 - value;
-}
-
-bool Flag(py::handle object, const char* name) {
-  if (PyBool_Check(object.ptr())) return object.ptr() == Py_True;
-  if (IsBool(object)) return PyObject_IsTrue(object.ptr()) == 1;
-  FailType(name, "a bool", TypeOf(object));
-}
-
-std::size_t Choice(py::handle object, const char* name, const std::vector<const char*>& choices) {
-  const bool string = PyUnicode_Check(object.ptr());
-  for (std::size_t i = 0; string && i < choices.size(); ++i) {
-    if (PyUnicode_CompareWithASCIIString(object.ptr(), choices[i]) == 0) return i;
-  }
-  std::string expected;
-  for (const char* choice : choices) expected += (expected.empty() ? "'" : " or '") + std::string(choice) + "'";
-  if (!string) FailType(name, expected, TypeOf(object));
-  FailValue(name, expected, Repr(object));
-}
-
-int Threads(py::handle num_threads) {
-  if (num_threads.is_none()) return DefaultThreads();
-  constexpr const char* kExpected = "a positive int or None";
-  const py::ssize_t n = Integer(num_threads, "num_threads", kExpected);
-  if (n < 1) FailValue("num_threads", kExpected, Repr(num_threads));
-  if (n > std::numeric_limits<int>::max()) FailValue("num_threads", "at most 2**31 - 1 threads", Repr(num_threads));
-  return static_cast<int>(n);
-}
-
-Workers WorkersOf(py::handle num_threads, py::handle flush_subnormals) {
-  return {Threads(num_threads), Flag(flush_subnormals, "flush_subnormals")};
-}
-
-std::size_t PositiveInt(py::handle object, const char* name) {
-  constexpr const char* kExpected = "a positive int";
-  const py::ssize_t n = Integer(object, name, kExpected);
-  if (n < 1) FailValue(name, kExpected, Repr(object));
-  return static_cast<std::size_t>(n);
 }
 
 bool SameView(const py::array& a, const py::array& b) {

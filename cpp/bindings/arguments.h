@@ -1,5 +1,4 @@
-// Arguments from Python: checked, never converted, described in errors as `name: expected WHAT, got WHAT`.
-// TypeError for what a thing is, ValueError for what it holds.
+// Arrays from Python, and what is made of them: checked, never converted.
 #pragma once
 
 #include <pybind11/numpy.h>
@@ -10,18 +9,13 @@
 #include <string>
 #include <vector>
 
+#include "bindings/options.h"
 #include "core/batch_norm.h"
 
 namespace batchnorm::bindings {
 
-namespace py = pybind11;
-
-[[noreturn]] void FailType(const std::string& name, const std::string& expected, const std::string& got);
-[[noreturn]] void FailValue(const std::string& name, const std::string& expected, const std::string& got);
-
 std::string ShapeOf(const py::array& array);  // "(2, 3)"
 py::array ReadOnly(py::array array);          // the very array, which nobody can write to any more
-std::string TypeOf(py::handle object);
 
 // Element types that an argument may have.
 enum class Accepted { kParameters, kFloats, kFloatsAndIntegers };
@@ -53,9 +47,10 @@ class BesideArgument {
   ArrayView view_;
 };
 
-py::ssize_t Axis(py::handle axis);
 // The channel axis counted from 0; `given` takes it as it was given.
 std::size_t ChannelAxis(py::handle axis, const py::array& x, py::ssize_t* given = nullptr);
+// An axis of what isn't there as an array.
+std::size_t AxisOfShape(py::handle axis, const py::tuple& shape);
 std::size_t ChannelsOf(const py::array& x, std::size_t axis);
 
 // A per-channel vector that a call reads, or an absent one for None.
@@ -139,6 +134,8 @@ class SharedArgument {
   ArrayView view_;
 };
 
+void RequireNoNegative(const VectorArgument& var, const char* name, std::size_t channels);
+
 // Statistics that are given: both there, no variance negative.
 struct GivenStatistics {
   VectorArgument mean, var;
@@ -146,17 +143,6 @@ struct GivenStatistics {
   GivenStatistics(py::handle mean_object, const char* mean_name, py::handle var_object, const char* var_name,
                   std::size_t channels);
 };
-
-double Eps(py::handle eps);
-double Momentum(py::handle momentum);
-double MomentumOfNew(py::handle momentum, py::handle momentum_of);  // the weight of the new value
-bool Flag(py::handle object, const char* name);
-// The index of the string in `choices`.
-std::size_t Choice(py::handle object, const char* name, const std::vector<const char*>& choices);
-int Threads(py::handle num_threads);
-Workers WorkersOf(py::handle num_threads, py::handle flush_subnormals);
-std::size_t PositiveInt(py::handle object, const char* name);
-double Real(py::handle object, const char* name);
 
 struct NamedArray {
   const py::array* array;

@@ -1,4 +1,5 @@
 #include <cmath>
+#include <numeric>
 #include <optional>
 
 #include "bindings/gradients.h"
@@ -72,7 +73,7 @@ class EpilogueArgument {
       const double slope = activation_.slope().Get(c);
       if (slope < 0 || (slope == 0 && activation_.slopes())) {
         FailValue("activation: slopes", "positive slopes, because y must tell the value before the activation",
-                  py::repr(py::float_(slope)).cast<std::string>() + " in channel " + std::to_string(c));
+                  InChannel(slope, c));
       }
     }
   }
@@ -92,57 +93,22 @@ class EpilogueArgument {
   std::optional<GradientVector> dslope_;
 };
 
-// What must hold so that x can be found from y.
-void RequireInvertible(const ActivationArgument& activation, ChannelVector weight, std::size_t channels) {
+// What must hold so that x can be found from y. A renormalization takes the weight times r, which else is null.
+void RequireInvertible(const ActivationArgument& activation, ChannelVector weight, const double* r,
+                       std::size_t channels) {
   constexpr double kLeast = 1e-3;  // of a weight and a slope: y's rounding grows by its inverse
   for (std::size_t c = 0; c < channels; ++c) {
-    const double of_weight = weight.GetOr(c, 1), slope = activation.slope().GetOr(c, 1);
-    const std::string channel = " in channel " + std::to_string(c);
+    const double of_weight = weight.GetOr(c, 1) * (r ? r[c] : 1), slope = activation.slope().GetOr(c, 1);
     if (!(std::abs(of_weight) >= kLeast)) {
       FailValue("weight", "absolute values >= 0.001, because x is found from y by dividing by the weight",
-                py::repr(py::float_(of_weight)).cast<std::string>() + channel);
+                InChannel(of_weight, c));
     }
     if (!(slope >= kLeast)) {
       FailValue("activation", "slopes >= 0.001, because x is found from y by dividing by the slope",
-                py::repr(py::float_(slope)).cast<std::string>() + channel);
+                InChannel(slope, c));
     }
   }
 }
-
-// A part of the batch that was normalized apart, with the parameters that stand for a renormalization: r and d, if
-// there was one, make weight * r of the weight and bias + weight * d of the bias.
-class SavedPart {
- public:
-  SavedPart(const double* mean, const double* rstd, const double* r, const double* d, const AffineTransform& given,
-            std::size_t channels)
-      : mean_(mean), rstd_(rstd), r_(r), d_(d), affine_(given) {
-    if (!r) return;
-    effective_.resize(2 * channels);
-    double *weight = effective_.data(), *bias = weight + channels;
-    for (std::size_t c = 0; c < channels; ++c) {
-      const double w = given.weight.GetOr(c, 1);
-      weight[c] = w * r[c];
-      bias[c] = given.bias.GetOr(c, 0) + w * d[c];
-    }
-    affine_ = {Vector(weight), Vector(bias)};
-  }
-
-  static ChannelVector Vector(double* values) { return {values, DType::kFloat64, sizeof(double)}; }
-
-  const double* mean() const { return mean_; }
-  const double* rstd() const { return rstd_; }
-  const AffineTransform& affine() const { return affine_; }
-  bool renormalized() const { return r_ != nullptr; }
-  // From the gradient of weight * r, and that of the bias.
-  double DWeight(std::size_t c, double dweight, double dbias) const {
-    return r_ ? r_[c] * dweight + d_[c] * dbias : dweight;
-  }
-
- private:
-  const double *mean_, *rstd_, *r_, *d_;
-  AffineTransform affine_;
-  std::vector<double> effective_;
-};
 
 // The float64 (parts, rows, channels) array that a forward saved.
 const double* SavedTable(py::handle object, std::size_t parts, std::size_t rows, std::size_t channels) {
@@ -160,51 +126,25 @@ const double* SavedTable(py::handle object, std::size_t parts, std::size_t rows,
 
 // `groups`: None, or (mean, rstd and var of each part, their counts). `factors`: None, or r and d of each part.
 std::vector<SavedPart> SavedParts(const double* mean, const double* rstd, py::handle groups, py::handle factors,
-                                  const AffineTransform& affine, std::size_t channels) {
-  const bool several = !groups.is_none();
-  const std::size_t parts = several ? py::len(py::object(groups[py::int_(0)])) : 1;
-  const double* statistics = several ? SavedTable(groups[py::int_(0)], parts, 3, channels) : nullptr;
-  const double* renorm = factors.is_none() ? nullptr : SavedTable(factors, parts, 2, channels);
-  std::vector<SavedPart> saved;
-  for (std::size_t i = 0; i < parts; ++i) {
-    const double* of_part = several ? statistics + 3 * i * channels : nullptr;
-    const double* r = renorm ? renorm + 2 * i * channels : nullptr;
-    saved.emplace_back(several ? of_part : mean, several ? of_part + channels : rstd, r, r ? r + channels : nullptr,
-                       affine, channels);
-  }
-  return saved;
-}
-
-// A backward through parts of a batch: the parameters' gradients are those of all.
-void BackwardOfParts(const BatchSlices& slices, const std::vector<SavedPart>& parts, const ArrayView& dy,
-                     const ArrayView* x, const ArrayView& dx, std::size_t axis, const EpilogueGradient& epilogue,
-                     const Workers& workers, const ParameterGradients& out, std::size_t channels) {
-  std::vector<double> of_part(3 * channels), total(3 * channels, 0.0);
-  double *dweight = of_part.data(), *dbias = dweight + channels, *dslope = dbias + channels;
-  for (std::size_t i = 0; i < parts.size(); ++i) {
-    EpilogueGradient gradient = epilogue;
-    const auto y = slices.Of(epilogue.y, i), residual = slices.Of(epilogue.residual, i),
-               mask = slices.Of(epilogue.mask, i), dresidual = slices.Of(epilogue.dresidual, i),
-               x_part = slices.Of(x, i);
-    gradient.y = PointerTo(y);
-    gradient.residual = PointerTo(residual);
-    gradient.mask = PointerTo(mask);
-    gradient.dresidual = PointerTo(dresidual);
-    gradient.affine = parts[i].affine();
-    if (epilogue.dslope) gradient.dslope = SavedPart::Vector(dslope);
-    TrainBackward(slices.Of(dy, i), PointerTo(x_part), slices.Of(dx, i), axis, parts[i].mean(), parts[i].rstd(),
-                  gradient, workers, {SavedPart::Vector(dweight), SavedPart::Vector(dbias), {}, {}});
-    for (std::size_t c = 0; c < channels; ++c) {
-      total[c] += parts[i].DWeight(c, dweight[c], dbias[c]);
-      total[channels + c] += dbias[c];
-      if (epilogue.dslope) total[2 * channels + c] += dslope[c];
+                                  std::size_t channels) {
+  std::vector<SavedPart> parts = {{mean, rstd}};
+  if (!groups.is_none()) {
+    parts.resize(py::len(py::object(groups[py::int_(0)])));
+    const double* statistics = SavedTable(groups[py::int_(0)], parts.size(), 3, channels);
+    for (SavedPart& part : parts) {
+      part = {statistics, statistics + channels};
+      statistics += 3 * channels;
     }
   }
-  for (std::size_t c = 0; c < channels; ++c) {
-    out.dweight.Set(c, total[c]);
-    out.dbias.Set(c, total[channels + c]);
-    if (epilogue.dslope) epilogue.dslope.Set(c, total[2 * channels + c]);
+  if (!factors.is_none()) {
+    const double* renorm = SavedTable(factors, parts.size(), 2, channels);
+    for (SavedPart& part : parts) {
+      part.r = renorm;
+      part.d = renorm + channels;
+      renorm += 2 * channels;
+    }
   }
+  return parts;
 }
 
 py::tuple Train(py::handle dy, py::handle x, const py::array& mean, const py::array& rstd, py::handle count,
@@ -217,14 +157,15 @@ py::tuple Train(py::handle dy, py::handle x, const py::array& mean, const py::ar
   const double* rstds = SavedVector(rstd, arrays.channels);
   const SharedArgument mask(mask_object, "saved: mask", SharedArgument::Kind::kMask, arrays.like, arrays.axis);
   const ArrayView x_view = ViewOf(arrays.like);
-  RequireCount(count, CountOf(x_view, arrays.axis, mask.view()), arrays.channels);
-  const VectorArgument weight(weight_object, "weight", arrays.channels), bias(bias_object, "saved", arrays.channels);
-  const std::vector<SavedPart> parts =
-      SavedParts(means, rstds, groups, factors, {weight.vector(), bias.vector()}, arrays.channels);
+  std::vector<SavedPart> parts = SavedParts(means, rstds, groups, factors, arrays.channels);
   const BatchSlices slices(x_view, arrays.axis, parts.size());
   if (slices.size() != parts.size()) {
     FailValue("saved", "statistics of " + std::to_string(slices.size()) + " groups", std::to_string(parts.size()));
   }
+  const std::vector<std::int64_t> counts = CountsOf(x_view, arrays.axis, mask.view(), slices);
+  for (std::size_t i = 0; i < parts.size(); ++i) parts[i].count = counts[i];
+  RequireCount(count, std::accumulate(counts.begin(), counts.end(), std::int64_t{0}), arrays.channels);
+  const VectorArgument weight(weight_object, "weight", arrays.channels), bias(bias_object, "saved", arrays.channels);
   const EpilogueArgument epilogue(arrays, activation_object, weight, bias, py::none(), signs);
   const bool residual = Flag(had_residual, "saved");
   if (residual && arrays.x_is_gone) FailType("x", "an array, because a residual was added to its transform", "None");
@@ -236,7 +177,7 @@ py::tuple Train(py::handle dy, py::handle x, const py::array& mean, const py::ar
   }
   if (arrays.x_is_gone) {
     for (const SavedPart& part : parts) {
-      RequireInvertible(epilogue.activation(), part.affine().weight, arrays.channels);
+      RequireInvertible(epilogue.activation(), weight.vector(), part.r, arrays.channels);
     }
   } else {
     epilogue.RequireTelling(arrays);
@@ -256,13 +197,8 @@ py::tuple Train(py::handle dy, py::handle x, const py::array& mean, const py::ar
   const ParameterGradients gradients{dweight.vector, dbias.vector, {}, {}};
   {
     const py::gil_scoped_release release;
-    const ArrayView* x_pointer = arrays.x_is_gone ? nullptr : &x_view;
-    if (parts.size() == 1 && !parts[0].renormalized()) {
-      TrainBackward(dy_view, x_pointer, dx_view, arrays.axis, means, rstds, gradient, workers, gradients);
-    } else {
-      BackwardOfParts(slices, parts, dy_view, x_pointer, dx_view, arrays.axis, gradient, workers, gradients,
-                      arrays.channels);
-    }
+    TrainBackward(dy_view, arrays.x_is_gone ? nullptr : &x_view, dx_view, arrays.axis, parts, gradient, workers,
+                  gradients);
   }
   return py::make_tuple(arrays.dx, dweight.array, dbias.array, arrays.DResidual(), epilogue.DSlope());
 }

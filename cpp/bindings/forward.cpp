@@ -1,3 +1,5 @@
+#include <numeric>
+
 #include "bindings/arguments.h"
 #include "bindings/register.h"
 #include "core/slices.h"
@@ -59,27 +61,15 @@ class State {
 // Whether y overwrote x.
 bool Shares(const py::array& x, const py::array& y) { return x.size() > 0 && y.data() == x.data(); }
 
-// None, or (r_max, d_max).
+// What `renorm` asks for, with the running statistics that it needs.
 class RenormalizationArgument {
  public:
-  RenormalizationArgument(py::handle object, const RunningArgument& mean, const RunningArgument& var, double eps) {
-    if (object.is_none()) return;
-    constexpr const char* kExpected = "None or (r_max, d_max)";
-    if (!py::isinstance<py::tuple>(object) || py::len(object) != 2) {
-      FailType("renorm", kExpected, py::repr(object).cast<std::string>());
-    }
-    const double r_max = Real(object[py::int_(0)], "renorm: r_max"), d_max = Real(object[py::int_(1)], "renorm: d_max");
-    if (!(r_max >= 1)) FailValue("renorm: r_max", "a number >= 1", py::repr(py::float_(r_max)).cast<std::string>());
-    if (!(d_max >= 0)) FailValue("renorm: d_max", "a number >= 0", py::repr(py::float_(d_max)).cast<std::string>());
+  RenormalizationArgument(py::handle object, const RunningArgument& mean, const RunningArgument& var) {
+    const auto bounds = RenormBounds(object);
+    if (!bounds) return;
     if (!mean.given()) FailType("running_mean", "an array, because renorm compares the batch with it", "None");
-    for (std::size_t c = 0; c < static_cast<std::size_t>(var.array().size()); ++c) {
-      const double v = var.vector().Get(c);
-      if (v + eps < 0) {
-        FailValue("running_var", "no negative variance",
-                  py::repr(py::float_(v)).cast<std::string>() + " in channel " + std::to_string(c));
-      }
-    }
-    value_ = {mean.vector(), var.vector(), r_max, d_max};
+    RequireNoNegative(var, "running_var", static_cast<std::size_t>(var.array().size()));
+    value_ = {mean.vector(), var.vector(), bounds->first, bounds->second};
   }
 
   explicit operator bool() const { return value_.has_value(); }
@@ -151,7 +141,7 @@ py::tuple Train(py::handle x_object, py::handle weight_object, py::handle bias_o
   const bool keeps_sign = Flag(keep_sign, "keep_sign") && activation.given();
   const SharedArgument mask(mask_object, "mask", SharedArgument::Kind::kMask, x, axis);
   const double eps = Eps(eps_object);
-  const RenormalizationArgument renormalization(renorm, running_mean, running_var, eps);
+  const RenormalizationArgument renormalization(renorm, running_mean, running_var);
   const auto nonfinite =
       static_cast<OnNonfinite>(Choice(on_nonfinite, "on_nonfinite", {"propagate", "raise", "skip_update"}));
   const ArrayView x_view = ViewOf(x);
@@ -176,13 +166,10 @@ py::tuple Train(py::handle x_object, py::handle weight_object, py::handle bias_o
   State state(channels, weight, bias);
   const bool several = slices.size() > 1;
   PartStates parts(slices.size(), channels, several, static_cast<bool>(renormalization), state);
-  std::int64_t count = 0;
+  const std::vector<std::int64_t> counts = CountsOf(x_view, axis, mask.view(), slices);
   for (std::size_t i = 0; i < slices.size(); ++i) {
-    const auto of_part = slices.Of(mask.view(), i);
-    std::int64_t& of_batch = parts.batches()[i].count;
-    of_batch = CountOf(slices.Of(x_view, i), axis, PointerTo(of_part));
-    count += of_batch;
-    CheckSingle(of_batch, on_single, x, several);
+    parts.batches()[i].count = counts[i];
+    CheckSingle(counts[i], on_single, x, several);
   }
   const ArrayView y_view = ViewOf(y);
   const SignArray signs = keeps_sign ? SignArray(x) : SignArray();
@@ -200,9 +187,9 @@ py::tuple Train(py::handle x_object, py::handle weight_object, py::handle bias_o
   }
   const py::object weight_dtype = weight.given() ? py::object(weight.array().dtype()) : py::none();
   const bool residual_given = residual.view() != nullptr;
-  return py::make_tuple(
-      y, py::make_tuple(state.Saved(), count, eps, given_axis, weight_dtype, Shares(x, y), activation.Saved(),
-                        residual_given, signs.Saved(), mask.Saved(), parts.Factors(), parts.Saved()));
+  return py::make_tuple(y, py::make_tuple(state.Saved(), std::accumulate(counts.begin(), counts.end(), std::int64_t{0}),
+                                          eps, given_axis, weight_dtype, Shares(x, y), activation.Saved(),
+                                          residual_given, signs.Saved(), mask.Saved(), parts.Factors(), parts.Saved()));
 }
 
 py::tuple Inference(py::handle x_object, py::handle mean_object, py::handle var_object, py::handle weight_object,

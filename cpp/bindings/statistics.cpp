@@ -24,14 +24,14 @@ py::tuple Statistics(py::handle x_object, py::handle axis_object, py::handle num
   double *mean_data = mean.mutable_data(), *m2_data = m2.mutable_data();
   const ArrayView view = ViewOf(x);
   std::int64_t count = 0;
-  double sum_weights = 0;
+  double measure = 0;
   {
     const py::gil_scoped_release release;
     count = CountOf(view, axis, mask.view());
-    if (weights.view()) sum_weights = SumOfWeights(view, axis, *weights.view());
-    ChannelStatistics(view, axis, weights.view() ? weights.view() : mask.view(), workers, mean_data, m2_data);
+    measure = weights.view() ? SumOfWeights(view, axis, *weights.view()) : static_cast<double>(count);
+    ChannelStatistics(view, axis, weights.view() ? weights.view() : mask.view(), measure, workers, mean_data, m2_data);
   }
-  return py::make_tuple(count, weights.view() ? py::object(py::float_(sum_weights)) : py::none(), mean, m2);
+  return py::make_tuple(count, weights.view() ? py::object(py::float_(measure)) : py::none(), mean, m2);
 }
 
 py::tuple Extremes(py::handle x_object, py::handle axis_object, py::handle mask_object, py::handle num_threads) {

@@ -56,7 +56,7 @@ py::array Dense(py::handle object, const char* name) {
   for (std::size_t i = order.size(); i-- > 0;) {
     if (view.extents[order[i]] == 1) continue;
     if (view.strides[order[i]] != static_cast<std::ptrdiff_t>(reach))
-      FailValue(name, "a dense array", "strides " + py::repr(array.attr("strides")).cast<std::string>());
+      FailValue(name, "a dense array", "strides " + Repr(array.attr("strides")));
     reach *= static_cast<std::size_t>(view.extents[order[i]]);
   }
   return array;
@@ -101,7 +101,9 @@ void RegisterSystem(py::module_& m) {
   m.def("check_num_threads", &CheckNumThreads);
   m.def("check_eps", &Eps);
   m.def("check_momentum", [](py::handle momentum) { return Momentum(momentum); });
+  m.def("check_renorm", &RenormBounds);
   m.def("check_axis_int", &Axis);
+  m.def("check_axis", &AxisOfShape);
   m.def("check_flag", [](py::handle value, const char* name) { return Flag(value, name); });
   m.def("check_choice", [](py::handle value, const char* name, const std::vector<std::string>& choices) {
     std::vector<const char*> names;

@@ -5,6 +5,7 @@
 #include "core/affine_job.h"
 #include "core/batch_norm.h"
 #include "core/map.h"
+#include "core/part_backward.h"
 #include "core/shared.h"
 #include "dispatch/dispatch.h"
 
@@ -343,12 +344,10 @@ struct InferenceForm {
 
 }  // namespace
 
-void TrainBackward(const ArrayView& dy, const ArrayView* x, const ArrayView& dx, std::size_t axis, const double* mean,
-                   const double* rstd, const EpilogueGradient& epilogue, Workers workers,
-                   const ParameterGradients& out) {
-  const std::int64_t count = CountOf(dy, axis, epilogue.mask);
-  Backward(dy, x, dx, axis, epilogue, workers, count, out,
-           TrainingForm{!x, mean, rstd, epilogue.affine, static_cast<double>(count)});
+void PartBackward(const ArrayView& dy, const ArrayView* x, const ArrayView& dx, std::size_t axis, const SavedPart& part,
+                  const EpilogueGradient& epilogue, Workers workers, const ParameterGradients& out) {
+  Backward(dy, x, dx, axis, epilogue, workers, part.count, out,
+           TrainingForm{!x, part.mean, part.rstd, epilogue.affine, static_cast<double>(part.count)});
 }
 
 void InferenceBackward(const ArrayView& dy, const ArrayView& x, const ArrayView& dx, std::size_t axis,

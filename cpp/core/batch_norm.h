@@ -15,12 +15,18 @@
 
 namespace batchnorm {
 
+class BatchSlices;
+
 // (var + eps)^(-1/2), and 0 where var + eps is 0: a constant channel is then all bias, and its gradient 0.
 double ReciprocalStd(double var, double eps);
 
 // Number of values per channel, of those that a mask lets count. (A mask has the shape of x, and a stride of 0 along
 // the channels.)
 std::int64_t CountOf(const ArrayView& x, std::size_t axis, const ArrayView* mask);
+
+// The same of each part that a batch is cut into.
+std::vector<std::int64_t> CountsOf(const ArrayView& x, std::size_t axis, const ArrayView* mask,
+                                   const BatchSlices& slices);
 
 // What weights, seen as a mask is, add up to.
 double SumOfWeights(const ArrayView& x, std::size_t axis, const ArrayView& weights);
@@ -50,9 +56,10 @@ struct Epilogue {
 };
 
 // mean and m2 of every channel; NaN and 0 of one without values. x may be of any DType; sums of integers are exact.
-// `shared` is null, a mask, or weights (float32 or float64): then m2 is the sum of weight * (x - mean)^2.
-void ChannelStatistics(const ArrayView& x, std::size_t axis, const ArrayView* shared, Workers workers, double* mean,
-                       double* m2);
+// `shared` is null, a mask, or weights (float32 or float64): then m2 is the sum of weight * (x - mean)^2. `measure` is
+// what CountOf or SumOfWeights tells of it.
+void ChannelStatistics(const ArrayView& x, std::size_t axis, const ArrayView* shared, double measure, Workers workers,
+                       double* mean, double* m2);
 
 // The least and the greatest value of every channel that a mask, which may be null, lets count, but for NaN; infinity
 // and -infinity of one without values.
@@ -111,13 +118,22 @@ struct ParameterGradients {
   ChannelVector dmean, dvar;  // inference form
 };
 
+// What a backward takes of the statistics of a part of the batch: mean and rstd, r and d of a renormalization, else
+// null, and the number of values per channel.
+struct SavedPart {
+  const double *mean, *rstd;
+  const double *r = nullptr, *d = nullptr;
+  std::int64_t count = 0;
+};
+
 // Gradients of TrainForward: with xhat = (x - mean) * rstd and means over the channel,
 //     dbias = sum(g), dweight = sum(g * xhat), dx = weight * rstd * (g - dbias / n - xhat * dweight / n)
+// in each of the `parts` that the forward had, weight * r and bias + weight * d in place of weight and bias.
 // x may be null where the epilogue has a y and nothing but a transform by a weight other than 0 and an activation with
 // positive slopes led to it: then x is found from y (Rota Bulo et al., "In-Place Activated BatchNorm", 2018, section
 // 3).
-void TrainBackward(const ArrayView& dy, const ArrayView* x, const ArrayView& dx, std::size_t axis, const double* mean,
-                   const double* rstd, const EpilogueGradient& epilogue, Workers workers,
+void TrainBackward(const ArrayView& dy, const ArrayView* x, const ArrayView& dx, std::size_t axis,
+                   const std::vector<SavedPart>& parts, const EpilogueGradient& epilogue, Workers workers,
                    const ParameterGradients& out);
 
 // Gradients of InferenceForward: dx = weight * rstd * g, dbias and dweight as above,

@@ -30,10 +30,10 @@ void MergeMoments(std::size_t channels, double count_a, Moments a, double count_
 template <class T>
 void MergeBlock(std::size_t channels, double count_a, Moments a, double count, T* pivot, const double* sum,
                 const double* sum2) {
-  const double per_value = 1 / count, weight = count / (count_a + count);
+  const double weight = count / (count_a + count);
   for (std::size_t c = 0; c < channels; ++c) {
     const double p = static_cast<double>(pivot[c]);
-    const double shift = sum[c] * per_value;
+    const double shift = sum[c] / count;  // not times 1 / count, which is infinite for the least of weights
     const double m2 = Overflowed(sum[c], sum2[c]) ? kInfinity : sum2[c] - sum[c] * shift;
     if (count_a == 0) {
       a.origin[c] = p;
@@ -71,6 +71,9 @@ void MergeStats(std::size_t channels, std::int64_t* count_a, double* weight_a, d
   constexpr std::int64_t kMost = std::numeric_limits<std::int64_t>::max();
   for (std::size_t c = 0; c < channels; ++c) {
     if (count_b[c] > kMost - count_a[c]) throw std::overflow_error("count: the sum passes 2**63 - 1");
+    if (weight_a && !std::isfinite(weight_a[c] + weight_b[c])) {
+      throw std::overflow_error("sum_weights: the sum passes the largest float64");
+    }
   }
   for (std::size_t c = 0; c < channels; ++c) {
     const double a = weight_a ? weight_a[c] : static_cast<double>(count_a[c]);

@@ -43,7 +43,7 @@ bool Recenter(Precision precision, std::size_t channels, double count, T* pivot,
 
 // Public statistics: count is a number per channel. Merges b into a. Where the values have weights, each side merges as
 // what these add up to (weight_a, weight_b), else, both null, as its count.
-// std::overflow_error, and nothing is written, where a count would pass 2^63 - 1.
+// std::overflow_error, and nothing is written, where a count would pass 2^63 - 1, or a sum of weights float64's range.
 void MergeStats(std::size_t channels, std::int64_t* count_a, double* weight_a, double* mean_a, double* m2_a,
                 const std::int64_t* count_b, const double* weight_b, const double* mean_b, const double* m2_b);
 

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <array>
 #include <cmath>
 
@@ -169,17 +170,32 @@ struct SecondJob {
 
   void Run(const WalkKernels<E>& kernels, StoreKind store, const Block& block, const ColumnParameters<T>& p,
            Scratch& scratch, Tile<E> out) const {
-    const Tile<const E> x = in.x.Read(block, scratch, Scratch::kX), dy = in.dy.Read(block, scratch, Scratch::kDy);
-    const Tile<const E> ddx = in.ddx ? in.ddx->Read(block, scratch, Scratch::kY) : x;  // of weight 0 if there is none
-    const auto combine = [&](std::size_t first, Tile<const E> second, StoreKind s, Tile<E> to) {
-      kernels.combine[static_cast<std::size_t>(s)]({ddx, x, second},
+    const bool with_x = form.batch || form.second.ddweight;
+    const Tile<const E> x = with_x ? in.x.Read(block, scratch, Scratch::kX) : Zeros(block, scratch);
+    // For what plays no part. Where statistics are functions of x, x does: if it isn't finite, all of its channel is
+    // NaN.
+    const Tile<const E> nothing = form.batch || !with_x ? x : Zeros(block, scratch);
+    const Tile<const E> dy = in.dy.Read(block, scratch, Scratch::kDy);
+    const Tile<const E> ddx = in.ddx ? in.ddx->Read(block, scratch, Scratch::kY) : nothing;
+    const auto combine = [&](std::size_t first, const GradientTiles<E>& tiles, StoreKind s, Tile<E> to) {
+      kernels.combine[static_cast<std::size_t>(s)](tiles,
                                                    {p.At(kCenter, block), p.At(first, block), p.At(first + 1, block),
                                                     p.At(first + 2, block), p.At(first + 3, block), p.RowsOf(block)},
                                                    to);
     };
-    dx.Write(block, scratch, Scratch::kSecondOut,
-             [&](Tile<E> to, bool direct) { combine(kDx, dy, direct ? store : StoreKind::kPlain, to); });
-    combine(kDdy, ddx, store, out);  // dy plays no part in ddy
+    dx.Write(block, scratch, Scratch::kSecondOut, [&](Tile<E> to, bool direct) {
+      combine(kDx, form.batch ? GradientTiles<E>{ddx, x, dy} : GradientTiles<E>{nothing, nothing, dy},
+              direct ? store : StoreKind::kPlain, to);
+    });
+    combine(kDdy, {ddx, x, nothing}, store, out);
+  }
+
+ private:
+  // 0 times what isn't finite would be NaN.
+  static Tile<const E> Zeros(const Block& block, Scratch& scratch) {
+    const Tile<E> tile = Operand<E>::ScratchTile(block, scratch, Scratch::kResidual);
+    std::fill_n(tile.data, tile.rows * tile.cols, E{});
+    return {tile.data, tile.rows, tile.cols, tile.stride};
   }
 };
 

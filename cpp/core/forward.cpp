@@ -133,26 +133,21 @@ struct MergedChannel {
 
 // The first channel of which a statistic isn't finite, in the types of the running ones, if there are some; or their
 // number.
-std::size_t FirstNonfinite(std::size_t channels, const std::vector<BatchStatistics>& parts,
-                           const RunningStats* running) {
-  for (std::size_t c = 0; c < channels; ++c) {
-    for (const BatchStatistics& part : parts) {
-      if (part.count > 0 && !(std::isfinite(part.mean[c]) && std::isfinite(part.var[c]))) return c;
-    }
-    const MergedChannel all(c, parts);
-    const bool finite = running ? running->mean.IsFinite(all.mean) && running->var.IsFinite(all.Var())
-                                : std::isfinite(all.mean) && std::isfinite(all.Var());
-    if (all.count > 0 && !finite) return c;
-  }
-  return channels;
+std::size_t FirstNonfinite(const std::vector<MergedChannel>& merged, const RunningStats* running) {
+  const ChannelVector mean = running ? running->mean : ChannelVector{}, var = running ? running->var : ChannelVector{};
+  std::size_t c = 0;
+  while (c < merged.size() &&
+         (merged[c].count == 0 || (mean.IsFinite(merged[c].mean) && var.IsFinite(merged[c].Var()))))
+    ++c;
+  return c;
 }
 
 }  // namespace
 
-void ChannelStatistics(const ArrayView& x, std::size_t axis, const ArrayView* shared, Workers workers, double* mean,
-                       double* m2) {
+void ChannelStatistics(const ArrayView& x, std::size_t axis, const ArrayView* shared, double measure, Workers workers,
+                       double* mean, double* m2) {
   const Layout layout = LayoutOf(x, axis, Purpose::kSums);
-  if (layout.ValuesPerChannel() == 0 || (shared && PositionSums(*shared, layout)(0, layout.positions) == 0)) {
+  if (measure == 0) {
     std::fill_n(mean, layout.channels, kNaN);
     std::fill_n(m2, layout.channels, 0.0);
     return;
@@ -189,7 +184,7 @@ void TrainForward(const ArrayView& x, const ArrayView& y, std::size_t axis, cons
   const std::size_t channels = static_cast<std::size_t>(x.extents[axis]);
   const bool raises = training.on_nonfinite == OnNonfinite::kRaise;
   const bool guarded = training.on_nonfinite != OnNonfinite::kPropagate;
-  const bool at_once = parts.size() == 1 && !guarded;
+  const bool at_once = parts.size() == 1 && !guarded && !whole;
   const auto run = [&](Steps steps) {
     for (std::size_t i = 0; i < parts.size(); ++i) {
       const auto residual = slices.Of(training.epilogue.residual, i), signs = slices.Of(training.epilogue.signs, i);
@@ -200,7 +195,10 @@ void TrainForward(const ArrayView& x, const ArrayView& y, std::size_t axis, cons
     }
   };
   run(raises ? Steps::kStatistics : Steps::kBoth);
-  const std::size_t nonfinite = guarded ? FirstNonfinite(channels, parts, training.running) : channels;
+  if (at_once) return;
+  std::vector<MergedChannel> merged;
+  for (std::size_t c = 0; c < channels; ++c) merged.emplace_back(c, parts);
+  const std::size_t nonfinite = guarded ? FirstNonfinite(merged, training.running) : channels;
   const bool finite = nonfinite == channels;
   if (raises) {
     if (!finite) {
@@ -209,10 +207,9 @@ void TrainForward(const ArrayView& x, const ArrayView& y, std::size_t axis, cons
     }
     run(Steps::kMap);
   }
-  const bool updates = training.running && !at_once && finite;
-  for (std::size_t c = 0; c < channels && (whole || updates); ++c) {
-    const MergedChannel all(c, parts);
-    if (updates) training.running->Update(c, static_cast<double>(all.count), all.mean, all.m2);
+  for (std::size_t c = 0; c < channels; ++c) {
+    const MergedChannel& all = merged[c];
+    if (training.running && finite) training.running->Update(c, static_cast<double>(all.count), all.mean, all.m2);
     if (!whole) continue;
     whole->mean[c] = all.mean;
     whole->var[c] = all.Var();

@@ -16,21 +16,16 @@ Examples
 """
 
 from ._accumulate import accumulate_statistics
+from ._backward import batch_norm_backward, batch_norm_inference_backward
 from ._channel_stats import ChannelStats, channel_stats
 from ._config import show_config
 from ._conventions import convention
 from ._core import __version__
-from ._functions import (
-    batch_norm_backward,
-    batch_norm_inference,
-    batch_norm_inference_backward,
-    batch_norm_train,
-    denormalize,
-    update_running_stats,
-)
+from ._forward import batch_norm_inference, batch_norm_train, denormalize
 from ._layer import BatchNorm
 from ._memory import set_kept_memory
 from ._population import PopulationStatistics, population_statistics
+from ._running_stats import update_running_stats
 from ._saved import Gradients, SavedStatistics
 from ._second import SecondGradients, batch_norm_double_backward
 from ._threads import get_num_threads, num_threads, set_num_threads

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from ._channel_stats import ChannelStats
 from ._checks import require_writeable
-from ._functions import update_running_stats
 from ._layer import BatchNorm
+from ._running_stats import update_running_stats
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from . import _core
 from ._channel_stats import ChannelStats
-from ._checks import as_int, as_vector
+from ._checks import as_vector
 from ._float_types import any_of, floats_for, usual_float
-from ._functions import batch_norm_inference
+from ._forward import batch_norm_inference
 from ._moments import Moments, frozen
 
 if TYPE_CHECKING:
@@ -26,12 +27,9 @@ def axis_of(axis: Any, shape: tuple[int, ...]) -> int | None:
     """Return the channel axis counted from the first, or None."""
     if axis is None:
         return None
-    axis, ndim = as_int("axis", axis), len(shape)
-    if ndim < 2:
+    if len(shape) < 2:
         raise ValueError(f"x: expected at least 2 dimensions, got shape {shape}")
-    if not -ndim <= axis < ndim:
-        raise ValueError(f"axis: expected {-ndim} .. {ndim - 1} for shape {shape}, got {axis}")
-    return int(axis % ndim)
+    return _core.check_axis(axis, shape)
 
 
 def normalized(

@@ -121,7 +121,7 @@ class ChannelStats(KeptStats):
             `x` has fewer than 2 dimensions or another number of channels, `axis` is out of range, or `nan_policy` is
             "raise" and there is a NaN.
         OverflowError
-            A count would pass 2**63 - 1.
+            A count would pass 2**63 - 1, or a sum of weights what float64 holds.
 
         Notes
         -----
@@ -160,7 +160,7 @@ class ChannelStats(KeptStats):
         ValueError
             `other` has another number of channels, or values but no extremes, where these statistics keep them.
         OverflowError
-            A count would pass 2**63 - 1.
+            A count would pass 2**63 - 1, or a sum of weights what float64 holds.
 
         Notes
         -----
@@ -319,6 +319,8 @@ def channel_stats(
     ValueError
         `x` has fewer than 2 dimensions, an argument has the wrong shape, `axis` is out of range, `num_threads` is not
         positive, a weight is negative or not finite, or `nan_policy` is "raise" and there is a NaN.
+    OverflowError
+        The weights add up to more than float64 holds.
 
     Notes
     -----

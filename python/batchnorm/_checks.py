@@ -13,14 +13,17 @@ INT64_MAX = 2**63 - 1
 _Array = TypeVar("_Array", bound="np.ndarray[Any, Any]")
 
 
-def as_int(name: str, value: object) -> int:
-    """Return `value` as an int; a bool is none."""
-    if not isinstance(value, (bool, np.bool_, np.ndarray)):
-        try:
-            return operator.index(value)  # type: ignore[arg-type]
-        except TypeError:
-            pass
-    raise TypeError(f"{name}: expected an int, got {type(value).__name__}")
+def as_int(name: str, value: object, least: int | None = None) -> int:
+    """Return `value` as an int, not below `least` if that is given; a bool is none."""
+    try:
+        if isinstance(value, (bool, np.bool_, np.ndarray)):
+            raise TypeError
+        number = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(f"{name}: expected an int, got {type(value).__name__}") from None
+    if least is not None and number < least:
+        raise ValueError(f"{name}: expected an int >= {least}, got {number}")
+    return number
 
 
 def as_array(name: str, value: object) -> np.ndarray[Any, Any]:
@@ -41,18 +44,6 @@ def as_vector(name: str, value: object, channels: int | None = None) -> np.ndarr
     if array.ndim != 1 or channels not in (None, array.shape[0]):
         raise ValueError(f"{name}: expected shape ({'C' if channels is None else channels},), got {array.shape}")
     return array
-
-
-def as_renorm(name: str, value: object) -> tuple[float, float] | None:
-    """Return bounds of a batch renormalization, (r_max, d_max), or None."""
-    if value is None:
-        return None
-    if not (isinstance(value, tuple) and len(value) == 2 and all(isinstance(v, (int, float)) for v in value)):
-        raise TypeError(f"{name}: expected None or (r_max, d_max), got {value!r}")
-    r_max, d_max = float(value[0]), float(value[1])
-    if not r_max >= 1 or not d_max >= 0:
-        raise ValueError(f"{name}: expected r_max >= 1 and d_max >= 0, got {value!r}")
-    return r_max, d_max
 
 
 def float_dtype(dtype: Any) -> np.dtype[Any]:

@@ -238,8 +238,14 @@ def check_choice(value: object, name: str, choices: list[_Choice], /) -> _Choice
 def check_activation(activation: object, channels: int, /) -> Activation:
     """activation with a read-only copy of its slopes: TypeError or ValueError unless it is one."""
 
+def check_renorm(renorm: object, /) -> tuple[float, float] | None:
+    """(r_max, d_max) as floats, or None: TypeError unless one of the two, ValueError for r_max < 1 or d_max < 0."""
+
 def check_axis_int(axis: object, /) -> int:
     """axis as an int, clipped to 64 bits: TypeError unless it is one; a bool is none."""
+
+def check_axis(axis: object, shape: tuple[int, ...], /) -> int:
+    """axis of an array of that shape, counted from 0: TypeError unless it is an int, ValueError if out of range."""
 
 def config() -> dict[str, Any]:
     """Keys: version, compiler, isas_built, isas_found (lists), isa (used, or an error text), openmp, threads,

@@ -59,3 +59,15 @@ def as_weights(weights: ArrayLike, mask: ArrayLike | None) -> FloatArray:
         raise ValueError(
             f"mask: expected a shape that goes with that of the weights {array.shape}, got {left.shape}"
         ) from None
+
+
+# Binades around 1 in which weights leave room for the values that they are multiplied with.
+_NEAR_ONE = 64
+
+
+def near_one(weights: FloatArray) -> tuple[FloatArray, int]:
+    """Return weights divided by a power of two, so that the largest is near 1 unless it was, and the exponent."""
+    exponent = int(np.frexp(weights.max(initial=0))[1])
+    if abs(exponent) <= _NEAR_ONE:
+        return weights, 0
+    return np.ldexp(weights, -exponent, dtype=np.float64), exponent

@@ -35,8 +35,4 @@ def set_kept_memory(most: int | None) -> None:
     >>> bn.set_kept_memory(0)
     >>> bn.set_kept_memory(None)
     """
-    if most is not None:
-        most = as_int("most", most)
-        if most < 0:
-            raise ValueError(f"most: expected an int >= 0 or None, got {most}")
-    _core.set_kept_bytes(most)
+    _core.set_kept_bytes(None if most is None else as_int("most", most, 0))

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import _core, _integer_sums
+from ._masks import near_one
 from ._moments import Moments, frozen, full_count
 
 _VALUES_PER_WINDOW = 2**20
@@ -28,10 +29,17 @@ class Source(NamedTuple):
     def moments(self) -> Moments:
         """Return the ordinary statistics; a TypeError or ValueError tells what is wrong with the arguments."""
         x, axis, mask, weights, num_threads, flush_subnormals = self
+        exponent = 0
+        if weights is not None:
+            weights, exponent = near_one(weights)
         number, weight, mean, m2 = _core.channel_stats(x, axis, num_threads, mask, weights, flush_subnormals)
         count = full_count(number, len(mean))
         if weight is not None:
-            return frozen(Moments(count, mean, m2, np.full(len(mean), weight)))
+            with np.errstate(over="ignore", under="ignore"):
+                sums, m2 = np.ldexp(np.full(len(mean), weight), exponent), np.ldexp(m2, exponent)
+            if not np.isfinite(sums).all():
+                raise OverflowError("sum_weights: the sum passes the largest float64")
+            return frozen(Moments(count, mean, m2, sums))
         if x.dtype.kind not in "iu":
             return frozen(Moments(count, mean, m2))
         total, squares = _integer_sums.sums_of(count, mean, m2)

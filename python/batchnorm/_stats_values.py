@@ -81,10 +81,7 @@ class StatsValues:
         >>> bn.channel_stats(np.array([[1.0], [3.0]])).var(ddof=1).tolist()
         [2.0]
         """
-        ddof = as_int("ddof", ddof)
-        if ddof < 0:
-            raise ValueError(f"ddof: expected an int >= 0, got {ddof}")
-        ddof = min(ddof, INT64_MAX)  # no count is greater
+        ddof = min(as_int("ddof", ddof, 0), INT64_MAX)  # no count is greater
         moments = self._arrays_for(0)
         var = np.full(moments.count.shape, np.nan)
         measure = moments.count if moments.weights is None else moments.weights

@@ -24,7 +24,8 @@ from typing import Any
 
 import numpy as np
 
-from . import _functions
+from . import _backward, _forward
+from ._extras import needs
 from ._layer import BatchNorm
 from ._saved import SavedStatistics
 
@@ -32,7 +33,7 @@ try:
     from autograd.core import defvjp_argnums
     from autograd.extend import primitive
 except ImportError as error:
-    raise ImportError("batchnorm.autograd needs autograd: pip install 'batchnorm[autograd]'") from error
+    raise ImportError(needs("batchnorm.autograd", "autograd", "autograd")) from error
 
 __all__ = ["apply", "batch_norm_inference", "batch_norm_train"]
 
@@ -77,7 +78,7 @@ def batch_norm_train(x: Any, weight: Any = None, bias: Any = None, *, residual: 
     _refuse(options)
     if residual is not None:
         options["keep_sign"] = True
-    return _train(x, weight, bias, residual, _Saved(), partial(_functions.batch_norm_train, **options))
+    return _train(x, weight, bias, residual, _Saved(), partial(_forward.batch_norm_train, **options))
 
 
 def batch_norm_inference(
@@ -209,7 +210,7 @@ def _train(
 
 @primitive
 def _inference(x: Any, mean: Any, var: Any, weight: Any, bias: Any, residual: Any, options: dict[str, Any]) -> Any:
-    return _functions.batch_norm_inference(x, mean, var, weight, bias, residual=residual, **options)
+    return _forward.batch_norm_inference(x, mean, var, weight, bias, residual=residual, **options)
 
 
 def _in_dtypes_of(arguments: tuple[Any, ...], gradients: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -221,7 +222,7 @@ def _in_dtypes_of(arguments: tuple[Any, ...], gradients: tuple[Any, ...]) -> tup
 # follows y.
 @primitive
 def _train_backward(dy: Any, x: Any, weight: Any, bias: Any, residual: Any, saved: SavedStatistics) -> tuple[Any, ...]:
-    g = _functions.batch_norm_backward(np.asarray(dy, np.asarray(x).dtype), x, saved, weight)
+    g = _backward.batch_norm_backward(np.asarray(dy, np.asarray(x).dtype), x, saved, weight)
     return _in_dtypes_of((x, weight, bias, residual), (g.dx, g.dweight, g.dbias, g.dresidual))
 
 
@@ -230,7 +231,7 @@ def _inference_backward(
     dy: Any, x: Any, mean: Any, var: Any, weight: Any, bias: Any, residual: Any, options: Any
 ) -> tuple[Any, ...]:
     dy = np.asarray(dy, np.asarray(x).dtype)
-    g = _functions.batch_norm_inference_backward(dy, x, mean, var, weight, bias, residual=residual, **options)
+    g = _backward.batch_norm_inference_backward(dy, x, mean, var, weight, bias, residual=residual, **options)
     gradients = (g.dx, g.dmean, g.dvar, g.dweight, g.dbias, g.dresidual)
     return _in_dtypes_of((x, mean, var, weight, bias, residual), gradients)
 

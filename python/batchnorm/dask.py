@@ -25,6 +25,7 @@ from ._blocks import axis_of, joined, normalized, parameters_of, result_dtype
 from ._channel_stats import ChannelStats
 from ._channel_stats import channel_stats as stats_of_array
 from ._checks import as_int
+from ._extras import needs
 
 try:
     import dask
@@ -32,7 +33,7 @@ try:
     from dask.array.utils import meta_from_array
     from dask.delayed import Delayed
 except ImportError as error:
-    raise ImportError("batchnorm.dask needs dask: pip install 'batchnorm[dask]'") from error
+    raise ImportError(needs("batchnorm.dask", "dask", "dask")) from error
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike
@@ -96,9 +97,7 @@ def channel_stats(
     """
     empty = _empty_block(x)
     axis = axis_of(axis, x.shape)
-    split_every = as_int("split_every", split_every)
-    if split_every < 2:
-        raise ValueError(f"split_every: expected an int >= 2, got {split_every}")
+    split_every = as_int("split_every", split_every, 2)
     options: dict[str, Any] = {"axis": axis, "num_threads": num_threads, "nan_policy": nan_policy, "extremes": extremes}
     stats_of_array(empty, **options)  # so that a wrong argument is an error here and not in a task
     reduced = tuple(i for i in range(x.ndim) if i != axis)

@@ -24,7 +24,8 @@ import numpy as np
 from . import _core
 from ._channel_stats import ChannelStats, channel_stats
 from ._checks import as_array
-from ._functions import batch_norm_inference, denormalize
+from ._extras import needs
+from ._forward import batch_norm_inference, denormalize
 from ._threads import context_num_threads
 
 try:
@@ -33,7 +34,7 @@ try:
     from sklearn.utils import assert_all_finite, check_array
     from sklearn.utils.validation import check_is_fitted, validate_data
 except ImportError as error:
-    raise ImportError("batchnorm.sklearn needs scikit-learn 1.6 or newer: pip install 'batchnorm[sklearn]'") from error
+    raise ImportError(needs("batchnorm.sklearn", "scikit-learn 1.6 or newer", "sklearn")) from error
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -306,10 +307,7 @@ class ChannelScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         if isinstance(X, np.ndarray):
             as_array("X", X)  # scikit-learn would lose a mask
         array = check_array(X, dtype=dtypes, ensure_all_finite=False, allow_nd=True, estimator=self, input_name="X")
-        axis = _core.check_axis_int(self.axis)
-        if not -array.ndim <= axis < array.ndim:
-            raise ValueError(f"axis: expected an int from {-array.ndim} to {array.ndim - 1} for this X, got {axis}")
-        return array, axis % array.ndim
+        return array, _core.check_axis(self.axis, array.shape)
 
     def _check_features(self, X: ArrayLike, array: NDArray[Any], axis: int, *, reset: bool) -> None:
         """Compare number and names of the features with those in fit, or set them."""

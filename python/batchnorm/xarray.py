@@ -23,11 +23,12 @@ import numpy as np
 
 from ._blocks import axis_of, normalized, parameters_of, result_dtype
 from ._channel_stats import channel_stats as stats_of_array
+from ._extras import needs
 
 try:
     import xarray as xr
 except ImportError as error:
-    raise ImportError("batchnorm.xarray needs xarray: pip install 'batchnorm[xarray]'") from error
+    raise ImportError(needs("batchnorm.xarray", "xarray", "xarray")) from error
 
 if TYPE_CHECKING:
     from dask.delayed import Delayed

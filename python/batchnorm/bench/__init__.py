@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import sys
 from pathlib import Path
 
+from .._extras import first_missing, needs
 from . import shapes
 
 
 def main(argv: list[str]) -> int:
     """Run the comparison. Returns 0, 1 where ours and NumPy disagree, 2 where an extra is missing."""
     options = _options(argv)
-    missing = _missing_extra(plot=options.plot is not None)
+    plots = {} if options.plot is None else {"matplotlib": "matplotlib"}
+    missing = first_missing({"rich": "rich", "sklearn": "scikit-learn", "PIL": "Pillow", **plots})
     if missing is not None:
-        print(f"batchnorm bench needs {missing}: pip install 'batchnorm[bench]'", file=sys.stderr)
+        print(needs("batchnorm bench", missing, "bench"), file=sys.stderr)
         return 2
 
     from rich.console import Console
@@ -47,13 +48,6 @@ def main(argv: list[str]) -> int:
 
             plot.save(options.plot, results, report.machine())
     return 0
-
-
-def _missing_extra(*, plot: bool) -> str | None:
-    needed = {"rich": "rich", "sklearn": "scikit-learn", "PIL": "Pillow"}
-    if plot:
-        needed["matplotlib"] = "matplotlib"
-    return next((name for module, name in needed.items() if importlib.util.find_spec(module) is None), None)
 
 
 def _options(argv: list[str]) -> argparse.Namespace:

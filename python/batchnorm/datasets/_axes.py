@@ -1,10 +1,12 @@
-"""The channel axis of what is not in memory, checked in the words of the core; and where nobody told it."""
+"""The channel axis of what is not in memory; and where nobody told it."""
 
 from __future__ import annotations
 
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
+
+from .. import _core
 
 Axis: TypeAlias = "int | Literal['auto'] | None"
 
@@ -19,9 +21,7 @@ def channel_axis(shape: tuple[int, ...], axis: Axis, dtype: np.dtype[Any]) -> in
         return None
     if len(shape) < 2:
         raise ValueError(f"expected at least 2 dimensions, got shape {shape} (axis=None takes all for one channel)")
-    if not -len(shape) <= axis < len(shape):
-        raise ValueError(f"axis: expected an int from {-len(shape)} to {len(shape) - 1}, got {axis}")
-    return axis % len(shape)
+    return _core.check_axis(axis, shape)
 
 
 def array_axis(shape: tuple[int, ...], axis: Axis, dtype: np.dtype[Any]) -> int | None:

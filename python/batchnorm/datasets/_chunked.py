@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from .._extras import needs
 from ._axes import Axis, channel_axis
 from ._npy import choose, file_mark
 from ._parts import WINDOW, Block, Piece, Worker, native
@@ -88,7 +89,7 @@ def hdf5_array(path: str, axis: Axis, dataset: str | None) -> ChunkedArray:
     try:
         import h5py
     except ImportError as error:
-        raise ImportError("HDF5 files need h5py: pip install 'batchnorm[hdf5]'") from error
+        raise ImportError(needs("an HDF5 file", "h5py", "hdf5")) from error
     with h5py.File(path, "r") as file:
         if dataset is None or dataset not in file or not isinstance(file[dataset], h5py.Dataset):
             there: list[str] = []
@@ -108,7 +109,7 @@ def zarr_array(path: str, axis: Axis, dataset: str | None) -> ChunkedArray:
     try:
         import zarr
     except ImportError as error:
-        raise ImportError("zarr folders need zarr: pip install 'batchnorm[zarr]'") from error
+        raise ImportError(needs("a zarr folder", "zarr", "zarr")) from error
     node = zarr.open(path, mode="r")
     if isinstance(node, zarr.Array):
         if dataset is not None:

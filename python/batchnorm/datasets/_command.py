@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
 import signal
@@ -13,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from .._extras import first_missing, needs
 from . import _plot
 from ._axes import Axis
 from ._command_words import in_words_of_the_command
@@ -55,10 +55,9 @@ def _of_files() -> Iterator[None]:
 def _run(options: argparse.Namespace) -> int:
     scale_is_told, options.scale = options.scale is not None, options.scale or 1.0
     needed = {"rich": not options.json, "matplotlib": options.plot is not None}
-    for module, is_needed in needed.items():
-        if is_needed and importlib.util.find_spec(module) is None:
-            print(f"batchnorm stats needs {module}: pip install 'batchnorm[datasets]'", file=sys.stderr)
-            return 2
+    if missing := first_missing({name: name for name, is_needed in needed.items() if is_needed}):
+        print(needs("batchnorm stats", missing, "datasets"), file=sys.stderr)
+        return 2
     if options.plot is not None and options.plot.suffix.lower() not in (endings := _plot.endings()):
         print(f"batchnorm stats: --plot: expected a name in {', '.join(endings)}, got {options.plot}", file=sys.stderr)
         return 2

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from .._extras import needs
 from ._npy import size_and_time
 from ._parts import KINDS, SMALL, WINDOW, Array, Block, Piece
 
@@ -28,7 +29,7 @@ def pillow() -> Any:
     try:
         from PIL import Image
     except ImportError as error:
-        raise ImportError("images need Pillow: pip install 'batchnorm[datasets]'") from error
+        raise ImportError(needs("an image", "Pillow", "datasets")) from error
     return Image
 
 

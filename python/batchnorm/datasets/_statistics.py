@@ -125,7 +125,7 @@ def statistics(
         dataset=_name("dataset", dataset),
         skip=_core.check_choice(on_error, "on_error", ["raise", "skip"]) == "skip",
     )
-    threads = usable_cpus() if workers is None else _positive("workers", workers)
+    threads = usable_cpus() if workers is None else as_int("workers", workers, 1)
     wanted = _core.check_flag(progress, "progress")
     policy = cast("NanPolicy", _core.check_choice(nan_policy, "nan_policy", ["propagate", "omit", "raise"]))
     extremes = _core.check_flag(extremes, "extremes")
@@ -205,13 +205,6 @@ def _require_marks(run: _Run) -> list[Any]:
             "checkpoint: expected files or an iterable as the source, got an array, which nothing tells from another"
         )
     return marks
-
-
-def _positive(name: str, value: object) -> int:
-    number = as_int(name, value)
-    if number < 1:
-        raise ValueError(f"{name}: expected an int >= 1, got {number}")
-    return number
 
 
 def _name(name: str, value: object) -> str | None:

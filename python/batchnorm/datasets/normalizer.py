@@ -11,7 +11,7 @@ from .. import _core
 from .._channel_stats import ChannelStats
 from .._checks import as_array
 from .._float_types import FLOATS, any_of, floats_for
-from .._functions import batch_norm_inference
+from .._forward import batch_norm_inference
 from .._threads import context_num_threads
 from ._normalizer_arguments import INTEGERS, as_scale, fold, mean_and_var, output
 from ._normalizer_file import read_normalizer, write_normalizer

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from .. import _core
 from .._checks import as_array, require_writeable
 
 FloatArray: TypeAlias = "np.ndarray[Any, np.dtype[np.floating[Any]]]"
@@ -49,9 +50,7 @@ def as_positive(name: str, value: object) -> float:
 
 def as_flag(name: str, value: object) -> bool:
     """Return a bool."""
-    if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{name}: expected a bool, got {type(value).__name__}")
-    return bool(value)
+    return _core.check_flag(value, name)
 
 
 def as_parameters(name: str, value: object) -> dict[str, FloatArray]:

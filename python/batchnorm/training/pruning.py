@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import _core
 from .._checks import as_array, as_int
 from .._layer import BatchNorm
 from ._checks import FloatArray, as_fraction, as_parameters, as_positive, as_rate, fitting
@@ -171,9 +172,7 @@ def kept_channels(
     """
     if not isinstance(weights, Mapping):
         raise TypeError(f"weights: expected a mapping of names to arrays, got {type(weights).__name__}")
-    share, fewest = as_fraction("fraction", fraction), as_int("least", least)
-    if fewest < 0:
-        raise ValueError(f"least: expected an int >= 0, got {least}")
+    share, fewest = as_fraction("fraction", fraction), as_int("least", least, 0)
     sizes = {}
     for name, weight in weights.items():
         array = as_array(f"weights[{name!r}]", weight)
@@ -226,9 +225,8 @@ def take_channels(weight: FloatArray, kept: Any, axis: int) -> FloatArray:
     >>> take_channels(np.arange(6.0).reshape(2, 3), [0, 2], axis=1).tolist()
     [[0.0, 2.0], [3.0, 5.0]]
     """
-    array, where = as_array("weight", weight), as_int("axis", axis)
-    if not -array.ndim <= where < array.ndim:
-        raise ValueError(f"axis: expected an axis of shape {array.shape}, got {axis}")
+    array = as_array("weight", weight)
+    where = _core.check_axis(axis, array.shape)
     return np.take(array, _indices(kept, array.shape[where]), axis=where)
 
 

@@ -182,9 +182,7 @@ class Phases(Counted):
             unknown = [group for group in groups if group not in optimizer.groups]
             if unknown:
                 raise ValueError(f"phases: expected groups of {list(optimizer.groups)}, got {unknown}")
-            if as_int("phases", length) < 1:
-                raise ValueError(f"phases: expected lengths >= 1, got {length}")
-            checked.append((tuple(groups), int(length)))
+            checked.append((tuple(groups), as_int("phases", length, 1)))
         if not checked:
             raise ValueError("phases: expected at least one, got none")
         self._optimizer, self._phases, self._repeat = optimizer, checked, as_flag("repeat", repeat)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from .. import _core
-from .._checks import as_int, as_renorm
+from .._checks import as_int
 from .._layer import BatchNorm
 from ._checks import as_positive, as_rate, as_real
 from ._state import Counted, Stateful
@@ -149,9 +149,7 @@ class LinearWarmup(_Factor):
 
     def __init__(self, optimizer: Optimizer, length: int, start: float | None = None) -> None:
         super().__init__(optimizer)
-        self.length = as_int("length", length)
-        if self.length < 1:
-            raise ValueError(f"length: expected an int >= 1, got {length}")
+        self.length = as_int("length", length, 1)
         self.start = 1 / (self.length + 1) if start is None else _as_factor("start", start)
         _scale(optimizer, self.factor(0))
 
@@ -224,10 +222,7 @@ class ReduceOnPlateau(Stateful):
         self._optimizer = _as_optimizer(optimizer)
         self.mode: Literal["min", "max"] = _core.check_choice(mode, "mode", ["min", "max"])
         self.factor = _as_factor("factor", factor)
-        self.patience, self.cooldown = as_int("patience", patience), as_int("cooldown", cooldown)
-        for name in ("patience", "cooldown"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name}: expected an int >= 0, got {getattr(self, name)}")
+        self.patience, self.cooldown = as_int("patience", patience, 0), as_int("cooldown", cooldown, 0)
         self.threshold, self.min_lr = as_rate("threshold", threshold), as_rate("min_lr", min_lr)
         self.best = float("inf") if self.mode == "min" else float("-inf")
         self.waited = self.cooling = 0
@@ -325,13 +320,11 @@ class RenormWarmup(Counted):
         for name, layer in self._layers.items():
             if layer.running_mean is None:
                 raise ValueError(f"layers: expected running statistics in each, got none in {name!r}")
-        bounds = as_renorm("renorm", renorm)
+        bounds = _core.check_renorm(renorm)
         if bounds is None:
             raise TypeError("renorm: expected (r_max, d_max), got None")
         self.renorm = bounds
-        self.start, self.r_end, self.d_end = as_int("start", start), as_int("r_end", r_end), as_int("d_end", d_end)
-        if self.start < 0:
-            raise ValueError(f"start: expected an int >= 0, got {start}")
+        self.start, self.r_end, self.d_end = as_int("start", start, 0), as_int("r_end", r_end), as_int("d_end", d_end)
         for end, value in (("r_end", self.r_end), ("d_end", self.d_end)):
             if value <= self.start:
                 raise ValueError(f"{end}: expected an int > start, got {value}")

@@ -9,8 +9,8 @@ import numpy as np
 
 from .._channel_stats import ChannelStats
 from .._checks import as_vector, require_writeable
-from .._functions import update_running_stats
 from .._layer import BatchNorm
+from .._running_stats import update_running_stats
 from .._saved import SavedStatistics
 from ._checks import FloatArray, as_flag, as_rate
 from .roles import as_layers
