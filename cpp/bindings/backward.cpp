@@ -147,11 +147,11 @@ std::vector<SavedPart> SavedParts(const double* mean, const double* rstd, py::ha
   return parts;
 }
 
-py::tuple Train(py::handle dy, py::handle x, const py::array& mean, const py::array& rstd, py::handle count,
-                py::handle weight_object, py::handle weight_dtype, py::handle bias_object, py::handle axis,
-                py::handle out, py::handle num_threads, py::handle activation_object, py::handle had_residual,
-                py::handle signs, py::handle y, py::handle residual_out, py::handle mask_object, py::handle factors,
-                py::handle groups, py::handle flush_subnormals) {
+py::tuple TrainBackward(py::handle dy, py::handle x, const py::array& mean, const py::array& rstd, py::handle count,
+                        py::handle weight_object, py::handle weight_dtype, py::handle bias_object, py::handle axis,
+                        py::handle out, py::handle num_threads, py::handle activation_object, py::handle had_residual,
+                        py::handle signs, py::handle y, py::handle residual_out, py::handle mask_object,
+                        py::handle factors, py::handle groups, py::handle flush_subnormals) {
   GradientArrays arrays(dy, x, y, axis);
   const double* means = SavedVector(mean, arrays.channels);
   const double* rstds = SavedVector(rstd, arrays.channels);
@@ -203,10 +203,11 @@ py::tuple Train(py::handle dy, py::handle x, const py::array& mean, const py::ar
   return py::make_tuple(arrays.dx, dweight.array, dbias.array, arrays.DResidual(), epilogue.DSlope());
 }
 
-py::tuple Inference(py::handle dy, py::handle x, py::handle mean_object, py::handle var_object,
-                    py::handle weight_object, py::handle bias_object, py::handle eps_object, py::handle axis,
-                    py::handle out, py::handle num_threads, py::handle activation_object, py::handle residual,
-                    py::handle y, py::handle residual_out, py::handle mask_object, py::handle flush_subnormals) {
+py::tuple InferenceBackward(py::handle dy, py::handle x, py::handle mean_object, py::handle var_object,
+                            py::handle weight_object, py::handle bias_object, py::handle eps_object, py::handle axis,
+                            py::handle out, py::handle num_threads, py::handle activation_object, py::handle residual,
+                            py::handle y, py::handle residual_out, py::handle mask_object,
+                            py::handle flush_subnormals) {
   if (x.is_none()) FailType("x", "an array", "None");
   GradientArrays arrays(dy, x, y, axis);
   const GivenStatistics given(mean_object, "running_mean", var_object, "running_var", arrays.channels);
@@ -277,8 +278,8 @@ py::tuple Double(py::handle ddx_object, py::handle ddweight_object, py::handle d
 }  // namespace
 
 void RegisterBackward(py::module_& m) {
-  m.def("batch_norm_backward", &Train);
-  m.def("batch_norm_inference_backward", &Inference);
+  m.def("batch_norm_backward", &TrainBackward);
+  m.def("batch_norm_inference_backward", &InferenceBackward);
   m.def("batch_norm_double_backward", &Double);
 }
 

@@ -31,7 +31,7 @@ py::dict Config() {
   std::string used;
   try {
     used = ActiveKernels().name;
-  } catch (const std::invalid_argument& error) {
+  } catch (const std::exception& error) {
     used = error.what();
   }
   py::dict config;

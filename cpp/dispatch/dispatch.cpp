@@ -76,8 +76,10 @@ const KernelTable& Require(const std::string& name, const char* what) {
 // Chosen at the first call. An error is thrown at every call, because a static whose initialiser throws stays unset.
 const KernelTable& Default() {
   static const KernelTable& table = []() -> const KernelTable& {
+    const std::vector<std::string> usable = UsableIsas();
+    if (usable.empty()) throw std::runtime_error("this CPU has none of the instruction sets that were built");
     const char* forced = std::getenv("BATCHNORM_ISA");
-    return Require(forced && *forced ? std::string(forced) : UsableIsas().back(), "BATCHNORM_ISA");
+    return Require(forced && *forced ? std::string(forced) : usable.back(), "BATCHNORM_ISA");
   }();
   return table;
 }
