@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import weakref
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ pytest.importorskip("PIL", reason="needs the extra [datasets]")
 from PIL import Image
 
 from batchnorm import datasets
-from batchnorm.datasets import _images, _items
+from batchnorm.datasets import _images, _items, _parts
 from data_sets import assert_of
 from images import write_png16, write_tiff
 
@@ -345,3 +346,16 @@ def test_small_images_are_taken_together(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(_items, "channel_stats", counting)
     assert_of(statistics(folder_of(tmp_path, x), workers=1), x, -1, items=20)
     assert calls == [3 * x[0].size] * 6 + [2 * x[0].size]
+
+
+def test_a_small_image_is_freed_before_the_next_one_is_decoded() -> None:
+    """Then both lie in the same memory, which is warm."""
+    heap = _items._Heap(_parts.Worker())
+    x = pixels("RGB", 1)[0].copy()
+    freed, want = weakref.ref(x), x.reshape(-1, 3).copy()
+    heap.add(_parts.Block(x, -1, small=True))
+    del x
+    assert freed() is None
+    (block,) = heap.take()
+    assert block.axis == 1
+    np.testing.assert_array_equal(block.array, want)

@@ -34,7 +34,7 @@ class _Heap:
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
         self._filled = 0
-        self._last: Block | None = None
+        self._like: Block | None = None  # what they are like: one of them, of no values
 
     @property
     def is_full(self) -> bool:
@@ -47,14 +47,14 @@ class _Heap:
         # NumPy would give up the GIL for this.
         memoryview(room)[:] = memoryview(values).cast("B")  # type: ignore[arg-type]
         self._filled += values.nbytes
-        self._last = block
+        self._like = block._replace(array=np.empty((0, values.shape[-1]), values.dtype))
 
     def take(self) -> Iterator[Block]:
         """Yield all of them as one block, if there are some, and forget them."""
-        if self._last is not None:
-            array, axis = self._last.array, self._last.axis
+        if self._like is not None:
+            array, axis = self._like.array, self._like.axis
             rows = self._worker.buffer(self._filled).view(array.dtype).reshape(-1, array.shape[-1])
-            self._filled, self._last = 0, None
+            self._filled, self._like = 0, None
             yield Block(rows, None if axis is None else 1)
 
 
