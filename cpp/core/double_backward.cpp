@@ -192,8 +192,8 @@ struct SecondJob {
 
  private:
   // 0 times what isn't finite would be NaN.
-  static Tile<const E> Zeros(const Block& block, Scratch& scratch) {
-    const Tile<E> tile = Operand<E>::ScratchTile(block, scratch, Scratch::kResidual);
+  Tile<const E> Zeros(const Block& block, Scratch& scratch) const {
+    const Tile<E> tile = dx.ScratchTile(block, scratch, Scratch::kResidual);
     std::fill_n(tile.data, tile.rows * tile.cols, E{});
     return {tile.data, tile.rows, tile.cols, tile.stride};
   }
