@@ -16,12 +16,12 @@
 
 namespace batchnorm {
 
-// How a sweep meets the values of a chunk. Sums go by runs, a channel's runs at one stride together; maps go by
-// channels where runs of neighbours touch in memory.
+// How a sweep meets the values of a chunk. Sums go by runs, a channel's runs at one stride together, all channels of a
+// small group in one tile; maps go by channels where runs of neighbours touch in memory.
 struct Sweep {
   Source source;
   Order order;
-  PlanarRows rows;
+  bool sums;
   std::size_t next_channels = 0;  // Source::kNext: how many channels further the values lie that are asked for
   bool keeps = false;             // Note [Kept tiles]
 };
@@ -56,15 +56,15 @@ class Plan {
 
   // The sweep that sums; the map of a job without sums; the map after the sums of all groups, and right after those of
   // its own group. Again is backwards: what was read last is still in cache.
-  Sweep First() const { return {source_, Order::kForward, PlanarRows::kRuns}; }
-  Sweep Once() const { return {map_source_, Order::kForward, map_rows_}; }
-  Sweep Again() const { return {map_source_, Order::kBackward, map_rows_}; }
+  Sweep First() const { return {source_, Order::kForward, true}; }
+  Sweep Once() const { return {map_source_, Order::kForward, false}; }
+  Sweep Again() const { return {map_source_, Order::kBackward, false}; }
   // The sweep that sums a group right before it is mapped.
-  Sweep GroupFirst() const { return {source_, Order::kForward, PlanarRows::kRuns, 0, keeps_}; }
+  Sweep GroupFirst() const { return {source_, Order::kForward, true, 0, keeps_}; }
   // `on` groups further is the one that this thread takes next; 0 if none.
   Sweep GroupAgain(std::size_t on) const {
     const bool ask = on > 0 && source_ == Source::kMemory;
-    return {ask ? Source::kNext : group_source_, Order::kBackward, map_rows_, ask ? on * group_channels_ : 0, keeps_};
+    return {ask ? Source::kNext : group_source_, Order::kBackward, false, ask ? on * group_channels_ : 0, keeps_};
   }
 
   // Calls body(block) for the blocks of a chunk, in the sweep's order of position.
@@ -129,12 +129,11 @@ void Plan::EmitBlock(std::size_t group, std::size_t first, std::size_t end, cons
   };
   if (walk_ == Walk::kPlanar) {
     const std::size_t cols = std::min(n, run_);
-    if (sweep.rows == PlanarRows::kChannels && channels > 1) {
+    if (!sweep.sums && map_rows_ == PlanarRows::kChannels && channels > 1) {
       for (std::size_t p = first; p < end; p += cols) emit(p, cols, channel, channels, channels, cols);
       return;
     }
-    // All of the group at once where it is small.
-    const std::size_t at_once = n == positions_ ? channels : 1;
+    const std::size_t at_once = sweep.sums && n == positions_ ? channels : 1;
     for (std::size_t c = channel; c < channel + channels; c += at_once) emit(first, n, c, at_once, n / cols, cols);
     return;
   }
