@@ -33,8 +33,8 @@ using Lane = typename LaneOf<E>::Type;
 // for.
 enum class Source { kCache, kMemory, kNext };
 
-// rows x cols elements: each row a contiguous run, `stride` elements (of any sign) from one row to the next. Planar sums
-// take several channels at once, each of rows x cols elements, `channel_stride` apart.
+// rows x cols elements: each row a contiguous run, `stride` elements (of any sign) from one row to the next. Planar
+// sums take several channels at once, each of rows x cols elements, `channel_stride` apart.
 template <class E>
 struct Tile {
   E* data;
