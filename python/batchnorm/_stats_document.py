@@ -86,6 +86,7 @@ def _impossibilities(moments: Moments) -> Iterator[tuple[BoolArray, str]]:
     yield (measure == 0) & (m2 != 0), "an m2 of no values that is not 0"
     yield (count == 1) & deviates, "an m2 of one value that is not 0"
     if total is not None and squares is not None:
+        yield (count == 0) & ((total != 0) | (squares != 0)), "sums of no values that are not 0"
         its_mean, its_m2 = _core.moments_of_sums(count, total, squares)
         wrong = ~np.isclose(its_mean, mean, 1e-14, 0, equal_nan=True) | ~np.isclose(its_m2, m2, 1e-14, 0)
         yield wrong, "sums of integers that have another mean or m2"
