@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from fractions import Fraction
 from typing import Any
 
@@ -80,6 +81,37 @@ def test_parts_have_the_bits_of_the_whole(integer: Any, n: int) -> None:
     whole = bn.channel_stats(x)
     assert_same_bits("mean", parts.mean, whole.mean)
     assert_same_bits("m2", parts.m2, whole.m2)
+
+
+@pytest.mark.parametrize("axis", [0, -1])
+@pytest.mark.parametrize("masked", [False, True])
+def test_parts_of_many_values_have_the_bits_of_the_whole(axis: int, masked: bool) -> None:
+    """Sums of squares that float64 has no room for, about the mean either."""
+    rng = np.random.default_rng(0)
+    x = np.moveaxis(rng.choice(np.array([0, 1, 65534, 65535], np.uint16), (3_000_000, 3)), -1, axis)
+    mask = rng.random(3_000_000) < 0.9 if masked else None
+    whole = bn.channel_stats(x, axis=axis, mask=mask)
+    parts = bn.ChannelStats()
+    for at in (slice(1_000_000, None), slice(7), slice(7, 1_000_000)):
+        of_x = (slice(None), at) if axis == 0 else at
+        parts.update(x[of_x], axis=axis, mask=None if mask is None else mask[at])
+    assert_same_bits("mean", parts.mean, whole.mean)
+    assert_same_bits("m2", parts.m2, whole.m2)
+    means, m2s = exact(x if mask is None else np.compress(mask, x, axis=1 if axis == 0 else 0), axis)
+    assert whole.mean.tolist() == [float(mean) for mean in means]
+    assert whole.m2.tolist() == [float(m2) for m2 in m2s]
+
+
+def test_sums_that_grow_too_large_are_given_up() -> None:
+    stats = bn.channel_stats(np.array([[0, 7], [65535, 7]], np.uint16))
+    kept = []
+    for _ in range(60):
+        assert stats.mean.tolist() == [32767.5, 7]
+        assert stats.var().tolist() == [32767.5**2, 0]
+        kept.append("total" in json.loads(stats.to_json()))
+        stats.merge(stats)
+    ends = 61 - 31  # m2 doubles from just below 2**31 to just below 2**61
+    assert kept == [True] * (ends + 1) + [False] * (60 - ends - 1)
 
 
 def test_batches_merge_to_the_whole(integer: Any) -> None:

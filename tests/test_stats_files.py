@@ -213,7 +213,11 @@ def extremes(low: list[float], high: list[float]) -> dict[str, Any]:
         ),
         (
             {"total": np.array([1, 3], np.int64), "squares": np.array([0, 9], np.int64)},
-            r"impossible numbers: sums of integers that have another mean or m2 in channel 0",
+            r"impossible numbers: sums of no values that are not 0 in channel 0",
+        ),
+        (
+            {"total": np.array([0, 3], np.int64), "squares": np.array([1, 9], np.int64)},
+            r"impossible numbers: sums of no values that are not 0 in channel 0",
         ),
         (extremes([np.nan, 3.5], [np.nan, 4]), r"impossible numbers: a mean outside of the extremes in channel 1"),
         (extremes([np.nan, 2], [np.nan, 2.9]), r"impossible numbers: a mean outside of the extremes in channel 1"),

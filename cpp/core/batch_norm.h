@@ -57,9 +57,10 @@ struct Epilogue {
 
 // mean and m2 of every channel; NaN and 0 of one without values. x may be of any DType; sums of integers are exact.
 // `shared` is null, a mask, or weights (float32 or float64): then m2 is the sum of weight * (x - mean)^2. `measure` is
-// what CountOf or SumOfWeights tells of it.
-void ChannelStatistics(const ArrayView& x, std::size_t axis, const ArrayView* shared, double measure, Workers workers,
-                       double* mean, double* m2);
+// what CountOf or SumOfWeights tells of it. True if there are exact `sums`, too: of integers without weights, unless
+// there are so many that float64 may not hold their sum.
+bool ChannelStatistics(const ArrayView& x, std::size_t axis, const ArrayView* shared, double measure, Workers workers,
+                       double* mean, double* m2, IntegerSums sums);
 
 // The least and the greatest value of every channel that a mask, which may be null, lets count, but for NaN; infinity
 // and -infinity of one without values.

@@ -16,6 +16,10 @@ constexpr double kInfinity = std::numeric_limits<double>::infinity();
 // inf.)
 bool Overflowed(double sum, double sum2) { return std::isfinite(sum) && !std::isfinite(sum2); }
 
+// To count modulo 2^64, and back.
+std::uint64_t Bits(std::int64_t integer) { return static_cast<std::uint64_t>(integer); }
+std::int64_t Wrapped(std::uint64_t bits) { return static_cast<std::int64_t>(bits); }
+
 }  // namespace
 
 void MergeMoments(std::size_t channels, double count_a, Moments a, double count_b, Moments b) {
@@ -90,6 +94,38 @@ void MergeStats(std::size_t channels, std::int64_t* count_a, double* weight_a, d
       mean_a[c] += offset;
     }
   }
+}
+
+void IntegerSums::Add(std::size_t channels, const std::int64_t* total_b, const std::int64_t* squares_b) const {
+  for (std::size_t c = 0; c < channels; ++c) {
+    total[c] = Wrapped(Bits(total[c]) + Bits(total_b[c]));
+    squares[c] = Wrapped(Bits(squares[c]) + Bits(squares_b[c]));
+  }
+}
+
+void MomentsOfSums(std::size_t channels, const std::int64_t* count, const std::int64_t* total,
+                   const std::int64_t* squares, double* mean, double* m2) {
+  for (std::size_t c = 0; c < channels; ++c) {
+    mean[c] = std::numeric_limits<double>::quiet_NaN();
+    m2[c] = 0;
+    if (count[c] == 0) continue;
+    const long double n = static_cast<long double>(count[c]);
+    mean[c] = static_cast<double>(static_cast<long double>(total[c]) / n);
+    const std::uint64_t near = Bits(std::llrint(mean[c])), sum = Bits(total[c]), whole = Bits(count[c]) * near;
+    const long double rest = static_cast<long double>(Wrapped(sum - whole));
+    const long double about = static_cast<long double>(Wrapped(Bits(squares[c]) - near * (2 * sum - whole)));
+    m2[c] = static_cast<double>(about - rest * rest / n);
+  }
+}
+
+bool RefineBySums(std::size_t channels, const std::int64_t* count, IntegerSums sums, double* mean, double* m2) {
+  constexpr double kLargest = 2305843009213693952.0;  // 2^61, with room for the rounding of moments
+  for (std::size_t c = 0; c < channels; ++c) {
+    const bool fit = std::abs(mean[c]) * static_cast<double>(count[c]) < kLargest && m2[c] < kLargest;
+    if (count[c] > 0 && !fit) return false;
+  }
+  MomentsOfSums(channels, count, sums.total, sums.squares, mean, m2);
+  return true;
 }
 
 void RunningStats::Update(std::size_t channel, double count, double batch_mean, double batch_m2) const {

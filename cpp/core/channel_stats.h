@@ -47,6 +47,24 @@ bool Recenter(Precision precision, std::size_t channels, double count, T* pivot,
 void MergeStats(std::size_t channels, std::int64_t* count_a, double* weight_a, double* mean_a, double* m2_a,
                 const std::int64_t* count_b, const double* weight_b, const double* mean_b, const double* m2_b);
 
+// Exact sums of the integers of every channel, so that parts of integer data merge to the very bits of the whole, in
+// any order. Those of squares are kept modulo 2^64, as is all arithmetic of them: only what is left about an integer
+// near the mean has to fit.
+struct IntegerSums {
+  std::int64_t *total, *squares;
+
+  // Takes in the sums of b, which stay as they are.
+  void Add(std::size_t channels, const std::int64_t* total_b, const std::int64_t* squares_b) const;
+};
+
+// Mean and m2 of integers with these sums, rounded once where long double is longer than double; NaN and 0 of none.
+void MomentsOfSums(std::size_t channels, const std::int64_t* count, const std::int64_t* total,
+                   const std::int64_t* squares, double* mean, double* m2);
+
+// The same in place of moments that were found with more rounding, if those tell that nothing that matters in the sums
+// of any channel passes 2^63: else false, and they stay.
+bool RefineBySums(std::size_t channels, const std::int64_t* count, IntegerSums sums, double* mean, double* m2);
+
 // What a new batch does to running statistics.
 struct RunningStats {
   ChannelVector mean, var;

@@ -31,6 +31,7 @@ double SumOfWeights(const ArrayView& x, std::size_t axis, const ArrayView& weigh
 namespace {
 
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
+constexpr double kExact = 9007199254740992.0;  // 2^53: below it float64 holds every integer
 
 template <class AffineAt>
 void MapAffine(const ArrayView& in, const ArrayView& out, std::size_t axis, const Epilogue& epilogue,
@@ -144,38 +145,46 @@ std::size_t FirstNonfinite(const std::vector<MergedChannel>& merged, const Runni
 
 }  // namespace
 
-void ChannelStatistics(const ArrayView& x, std::size_t axis, const ArrayView* shared, double measure, Workers workers,
-                       double* mean, double* m2) {
+bool ChannelStatistics(const ArrayView& x, std::size_t axis, const ArrayView* shared, double measure, Workers workers,
+                       double* mean, double* m2, IntegerSums sums) {
   const Layout layout = LayoutOf(x, axis, Purpose::kSums);
+  const bool weighted = shared && shared->dtype != DType::kBool, integers = IsInteger(x.dtype) && !weighted;
+  const bool exact = integers && std::ldexp(measure, 8 * static_cast<int>(ItemSize(x.dtype))) < kExact;
   if (measure == 0) {
     std::fill_n(mean, layout.channels, kNaN);
     std::fill_n(m2, layout.channels, 0.0);
-    return;
+    if (exact) {
+      std::fill_n(sums.total, layout.channels, 0);
+      std::fill_n(sums.squares, layout.channels, 0);
+    }
+    return exact;
   }
-  if (layout.Values() == 0) return;
+  if (layout.Values() == 0) return exact;
   const KernelTable& table = ActiveKernels();
-  const bool weighted = shared && shared->dtype != DType::kBool;
   VisitSummed(weighted ? DType::kFloat64 : SumsDType(x, shared), [&](auto zero) {
     using E = decltype(zero);
     const Operand<E> source(x, layout, table);
     const Plan plan(layout, source, Purpose::kSums, CompanyOf(shared));
-    const auto run = [&](const auto& reducer) {
-      const auto finish = [&](const Group<Lane<E>>& group) {
-        reducer.Finish(group, [&](std::size_t c, double channel_mean, double channel_m2) {
-          mean[c] = channel_mean;
-          m2[c] = channel_m2;
-        });
-      };
+    const auto run = [&](const auto& reducer, auto take) {
+      const auto finish = [&](const Group<Lane<E>>& group) { reducer.Finish(group, take); };
       RunSweeps<Lane<E>>(plan, WorkersFor(BytesOf(layout, x), workers), reducer, finish, NoMap{});
     };
-    const Precision precision = ItemSize(x.dtype) == 1 ? Precision::kNarrow : Precision::kWide;
+    const auto take = [&](std::size_t c, double channel_mean, double channel_m2) {
+      mean[c] = channel_mean;
+      m2[c] = channel_m2;
+    };
     if constexpr (!kByte<E>) {
-      if (!IsInteger(x.dtype) || weighted) {
-        return run(MomentReducer<E>(plan, table, layout, source, Precision::kWide, shared));
-      }
+      if (!integers) return run(MomentReducer<E>(plan, table, layout, source, Precision::kWide, shared), take);
     }
-    run(IntegerReducer<E>(plan, table, layout, source, precision, shared));
+    const Precision precision = ItemSize(x.dtype) == 1 ? Precision::kNarrow : Precision::kWide;
+    run(IntegerReducer<E>(plan, table, layout, source, precision, shared),
+        [&](std::size_t c, double channel_mean, double channel_m2, std::int64_t total, std::int64_t squares) {
+          take(c, channel_mean, channel_m2);
+          sums.total[c] = total;
+          sums.squares[c] = squares;
+        });
   });
+  return exact;
 }
 
 void TrainForward(const ArrayView& x, const ArrayView& y, std::size_t axis, const Training& training, Workers workers,

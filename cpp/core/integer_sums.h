@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <cstdint>
 
 #include "core/shared.h"
 #include "core/sweep.h"
@@ -51,7 +52,8 @@ class IntegerReducer {
     });
   }
 
-  // done(channel, mean, m2), each rounded a few times after exact sums.
+  // done(channel, mean, m2, sum, sum of squares): the moments are rounded a few times after exact sums, that of squares
+  // is modulo 2^64.
   template <class Done>
   void Finish(const Group<T>& group, Done done) const {
     double count = counts_.InChunk(0);
@@ -65,22 +67,24 @@ class IntegerReducer {
     }
     for (std::size_t c = 0; c < group.channels; ++c) {
       const double* total = group.partials + c;
-      const double sum = total[kSum * group.channels], mean = sum / count;
-      done(group.first + c, mean,
-           AboutMean(sum, total[kLower * group.channels], total[kUpper * group.channels], count));
+      const double sum = total[kSum * group.channels];
+      const double lower = total[kLower * group.channels], upper = total[kUpper * group.channels];
+      const std::uint64_t squares = static_cast<std::uint64_t>(upper) * kUnit + static_cast<std::uint64_t>(lower);
+      done(group.first + c, sum / count, AboutMean(sum, lower, upper, count), static_cast<std::int64_t>(sum),
+           static_cast<std::int64_t>(squares));
     }
   }
 
  private:
-  static constexpr double kUnit = 4503599627370496.0;  // 2^52
+  static constexpr std::uint64_t kUnit = std::uint64_t{1} << 52;
 
   static void Add(double* into, std::size_t field, double sum, double lower, double upper) {
     into[kSum * field] += sum;
     double& below = into[kLower * field];
     below += lower;
     into[kUpper * field] += upper;
-    if (below >= kUnit) {
-      below -= kUnit;
+    if (below >= static_cast<double>(kUnit)) {
+      below -= static_cast<double>(kUnit);
       into[kUpper * field] += 1;
     }
   }
@@ -89,7 +93,7 @@ class IntegerReducer {
   static double AboutMean(double sum, double lower, double upper, double count) {
     const double mean = sum / count, rest = std::fma(-mean, count, sum) / count;  // mean + rest = sum / count
     const double square = sum * mean, lost = std::fma(sum, mean, -square) + sum * rest;
-    const double m2 = ((upper * kUnit - square) + lower) - lost;
+    const double m2 = ((upper * static_cast<double>(kUnit) - square) + lower) - lost;
     return m2 < 0 ? 0 : m2;
   }
 

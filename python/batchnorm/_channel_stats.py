@@ -58,7 +58,7 @@ class ChannelStats(KeptStats):
 
     Of integers, without weights, the exact sums are kept along, so `mean` and `m2` are the exact ones rounded once, the
     same in whatever order and parts they come. That ends with the first values that are no integers, and where `m2` or
-    a sum passes 2**61.
+    a sum passes 2**61, or the sum of one array might pass 2**53.
 
     References
     ----------

@@ -18,6 +18,11 @@ Activation: TypeAlias = (
 )
 Signs: TypeAlias = tuple[NDArray[np.uint8], tuple[int, ...]] | None
 BoolArray: TypeAlias = NDArray[np.bool_]
+# Read-only: count, mean, m2, what the weights add up to, and the exact sums of integers and of their squares, modulo
+# 2**64.
+Stats: TypeAlias = tuple[
+    Int64Array, Float64Array, Float64Array, Float64Array | None, Int64Array | None, Int64Array | None
+]
 Parts: TypeAlias = tuple[Float64Array, Int64Array]
 SavedFields: TypeAlias = tuple[
     Float64Array,
@@ -167,9 +172,9 @@ def batch_norm_double_backward(
 
 def channel_stats(
     x: object, axis: object, num_threads: object, mask: object, weights: object, flush_subnormals: object, /
-) -> tuple[int, float | None, Float64Array, Float64Array]:
-    """(count, sum of the weights or None, mean, m2), mean NaN where nothing counts. The mask tells the count alone
-    where there are weights.
+) -> Stats:
+    """Statistics of an array, mean NaN where nothing counts. The mask tells the count alone where there are weights.
+    Of integers without weights there are sums, unless they are too large to be kept.
     """
 
 def channel_extremes(
@@ -177,18 +182,13 @@ def channel_extremes(
 ) -> tuple[Float64Array, Float64Array]:
     """(least, greatest) value but for NaN; infinity and -infinity where nothing counts."""
 
-def merge_stats(
-    count: Int64Array,
-    weights: Float64Array | None,
-    mean: Float64Array,
-    m2: Float64Array,
-    other_count: Int64Array,
-    other_weights: Float64Array | None,
-    other_mean: Float64Array,
-    other_m2: Float64Array,
-    /,
-) -> None:
-    """Merge the second statistics into the first, in place. OverflowError and no change if a count overflows."""
+def merge_stats(own: Stats, other: Stats, /) -> Stats:
+    """The statistics of the values of both: weights on both sides or on none, sums where both have them and those of
+    all can be kept. OverflowError if a count or a sum of weights overflows.
+    """
+
+def moments_of_sums(count: Int64Array, total: Int64Array, squares: Int64Array, /) -> tuple[Float64Array, Float64Array]:
+    """(mean, m2) of integers with these sums, rounded once where long double is longer than double."""
 
 def update_running_stats(
     running_mean: object,

@@ -9,9 +9,8 @@ import numpy as np
 
 from . import _core
 from ._checks import as_array, read_only
-from ._integer_sums import most_values
 from ._masks import as_weights, mask_of
-from ._moments import Moments, frozen, merged, no_values
+from ._moments import Moments, frozen
 from ._nan_policy import NAN_POLICIES, channels_with_nan, without_nan
 from ._source import Source
 from ._threads import context_num_threads
@@ -45,7 +44,7 @@ def gather(
         x, axis = _one_channel(x), 0
     threads = context_num_threads() if num_threads is None else num_threads
     source = Source(x, axis, mask, weights, threads, flush_subnormals)  # type: ignore[arg-type]  # the core checks them
-    moments = _in_parts(source) if _has_large_sums(source) else source.moments()
+    moments = source.moments()
     if not extremes and nan_policy == "propagate":
         return moments
     return _looked_at(source, moments, nan_policy, extremes)
@@ -55,30 +54,6 @@ def _one_channel(x: ArrayLike) -> np.ndarray[Any, Any]:
     """Return a view of x as one channel along axis 0, so that masks of x's shape are without its channel axis."""
     array = as_array("x", x)
     return array[None] if array.ndim else array[None, None]
-
-
-def _has_large_sums(source: Source) -> bool:
-    """Whether these are so many integers that only parts of them have sums that are found again."""
-    x, axis, mask = source.x, source.axis, source.mask
-    if x.dtype.kind not in "iu" or source.weights is not None or x.size <= (most := most_values(x.dtype)):
-        return False
-    axis = _core.check_axis_int(axis)
-    if x.ndim < 2 or not -x.ndim <= axis < x.ndim or x.size // x.shape[axis] <= most:
-        return False
-    if mask is None:
-        return True
-    mask, shape = np.asarray(mask), tuple(np.delete(x.shape, axis).tolist())
-    try:  # the core says what is wrong with a mask
-        return mask.dtype == np.bool_ and np.broadcast_shapes(mask.shape, shape) == shape
-    except ValueError:
-        return False
-
-
-def _in_parts(source: Source) -> Moments:
-    moments = no_values(source.x.shape[source.axis])
-    for window in source.windows(most_values(source.x.dtype)):
-        moments = merged(moments, window.moments())
-    return moments
 
 
 def _looked_at(source: Source, moments: Moments, nan_policy: str, extremes: bool) -> Moments:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from . import _core, _integer_sums
+from . import _core
 from ._checks import read_only
 
 if TYPE_CHECKING:
-    from ._core import BoolArray, Float64Array, Int64Array
+    from ._core import BoolArray, Float64Array, Int64Array, Stats
 
 Arrays: TypeAlias = (
     "tuple[Int64Array, Float64Array, Float64Array, Float64Array | None, Float64Array | None, Float64Array | None, "
@@ -28,7 +28,8 @@ _ROUNDING_OF_MEAN = 1e-12
 class Moments:
     """Arrays of shape (C,), read-only. `minimum` and `maximum` are NaN where nothing was measured.
 
-    `total` and `squares` are the exact sums of integers, see `_integer_sums`; None where some values were none.
+    `total` and `squares` are the exact sums of integers and of their squares, modulo 2**64; None where some values
+    were none.
     """
 
     count: Int64Array
@@ -67,6 +68,18 @@ class Moments:
     def measure(self) -> Float64Array:
         """How much the values of each channel count."""
         return read_only(self.count.astype(np.float64)) if self.weights is None else self.weights
+
+    def stats(self, weighted: bool, of_integers: bool) -> Stats:
+        """Return them as the core merges them, with weights and sums or without."""
+        weights = self.measure if weighted else None
+        total, squares = (of_integers and self.sums) or (None, None)
+        return self.count, self.mean, self.m2, weights, total, squares
+
+
+def moments_of(stats: Stats) -> Moments:
+    """Return what the core made as moments without extremes."""
+    count, mean, m2, weights, total, squares = stats
+    return Moments(count, mean, m2, weights, None, None, total, squares)
 
 
 def full_count(count: int, channels: int) -> Int64Array:
@@ -140,25 +153,17 @@ def with_extremes(name: str, moments: Moments, kept: bool) -> Moments:
 
 def merged(a: Moments, b: Moments) -> Moments:
     """Return the moments of the values of both, which have as many channels, and extremes both or neither."""
-    count, mean, m2 = a.count.copy(), a.mean.copy(), a.m2.copy()
-    weights = others_weights = None
-    if a.weights is not None or b.weights is not None:
-        weights, others_weights = a.measure.copy(), b.measure
-    _core.merge_stats(count, weights, mean, m2, b.count, others_weights, b.mean, b.m2)
-    sums: tuple[Int64Array | None, Int64Array | None] = None, None
-    if a.total is not None or b.total is not None:
-        own, others = a.sums, b.sums
-        if own is not None and others is not None and _integer_sums.fit(count, mean, m2):
-            sums = own[0] + others[0], own[1] + others[1]
-            mean, m2 = _integer_sums.moments_of(count, *sums)
+    weighted = a.weights is not None or b.weights is not None
+    of_integers = a.total is not None or b.total is not None
+    both = moments_of(_core.merge_stats(a.stats(weighted, of_integers), b.stats(weighted, of_integers)))
     if a.minimum is None or a.maximum is None or b.minimum is None or b.maximum is None:
-        return frozen(Moments(count, mean, m2, weights, None, None, *sums))
+        return both
     none_in_a, none_in_b = a.measure == 0, b.measure == 0
     minimum, maximum = (
         np.where(none_in_a, y, np.where(none_in_b, x, outer(x, y)))
         for x, y, outer in ((a.minimum, b.minimum, np.minimum), (a.maximum, b.maximum, np.maximum))
     )
-    return frozen(Moments(count, mean, m2, weights, minimum, maximum, *sums))
+    return frozen(replace(both, minimum=minimum, maximum=maximum))
 
 
 def subtracted(name: str, whole: Moments, part: Moments) -> Moments:
@@ -197,7 +202,7 @@ def subtracted(name: str, whole: Moments, part: Moments) -> Moments:
     sums: tuple[Int64Array | None, Int64Array | None] = None, None
     if whole.sums is not None and part.sums is not None:
         sums = whole.sums[0] - part.sums[0], whole.sums[1] - part.sums[1]
-        mean, m2 = _integer_sums.moments_of(count, *sums)
+        mean, m2 = _core.moments_of_sums(count, *sums)
         off[:] = rounding[:] = 0
     told = some & np.isfinite(m2)  # what is not finite tells nothing of what is left
     require(~told | (m2 >= -rounding), "larger deviations than theirs")

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import _core, _integer_sums
+from . import _core
 from ._masks import near_one
-from ._moments import Moments, frozen, full_count
+from ._moments import Moments, frozen, moments_of
 
 _VALUES_PER_WINDOW = 2**20
 _FEWEST_PER_CHANNEL = 2**12  # with fewer, Python takes longer than the kernels
@@ -29,22 +29,16 @@ class Source(NamedTuple):
     def moments(self) -> Moments:
         """Return the ordinary statistics; a TypeError or ValueError tells what is wrong with the arguments."""
         x, axis, mask, weights, num_threads, flush_subnormals = self
-        exponent = 0
-        if weights is not None:
-            weights, exponent = near_one(weights)
-        number, weight, mean, m2 = _core.channel_stats(x, axis, num_threads, mask, weights, flush_subnormals)
-        count = full_count(number, len(mean))
-        if weight is not None:
-            with np.errstate(over="ignore", under="ignore"):
-                sums, m2 = np.ldexp(np.full(len(mean), weight), exponent), np.ldexp(m2, exponent)
-            if not np.isfinite(sums).all():
-                raise OverflowError("sum_weights: the sum passes the largest float64")
-            return frozen(Moments(count, mean, m2, sums))
-        if x.dtype.kind not in "iu":
-            return frozen(Moments(count, mean, m2))
-        total, squares = _integer_sums.sums_of(count, mean, m2)
-        mean, m2 = _integer_sums.moments_of(count, total, squares)  # as merged parts have them, to the last bit
-        return frozen(Moments(count, mean, m2, total=total, squares=squares))
+        if weights is None:
+            return moments_of(_core.channel_stats(x, axis, num_threads, mask, None, flush_subnormals))
+        weights, exponent = near_one(weights)
+        count, mean, m2, sums, _, _ = _core.channel_stats(x, axis, num_threads, mask, weights, flush_subnormals)
+        assert sums is not None
+        with np.errstate(over="ignore", under="ignore"):
+            sums, m2 = np.ldexp(sums, exponent), np.ldexp(m2, exponent)
+        if not np.isfinite(sums).all():
+            raise OverflowError("sum_weights: the sum passes the largest float64")
+        return frozen(Moments(count, mean, m2, sums))
 
     def of_channel(self, channel: int) -> Source:
         """Return a view of one channel, along axis 0."""

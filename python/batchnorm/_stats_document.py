@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from . import _integer_sums
+from . import _core
 from ._moments import Moments, frozen, no_values
 
 if TYPE_CHECKING:
@@ -86,7 +86,8 @@ def _impossibilities(moments: Moments) -> Iterator[tuple[BoolArray, str]]:
     yield (measure == 0) & (m2 != 0), "an m2 of no values that is not 0"
     yield (count == 1) & deviates, "an m2 of one value that is not 0"
     if total is not None and squares is not None:
-        its_mean, its_m2 = _integer_sums.moments_of(count, total, squares)
+        yield (count == 0) & ((total != 0) | (squares != 0)), "sums of no values that are not 0"
+        its_mean, its_m2 = _core.moments_of_sums(count, total, squares)
         wrong = ~np.isclose(its_mean, mean, 1e-14, 0, equal_nan=True) | ~np.isclose(its_m2, m2, 1e-14, 0)
         yield wrong, "sums of integers that have another mean or m2"
     if minimum is None or maximum is None:
