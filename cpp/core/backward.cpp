@@ -72,7 +72,7 @@ class Inputs {
             ChannelOf(in, c), ChannelOf(residual, c), {},
             {a.center + c, a.scale + c, a.shift + c, p.RowsOf(block), unslope + c}, ChannelOf(out, c));
       }
-      return Tile<const E>{out.data, out.rows, out.cols, out.stride, out.source, 0, out.channels, out.channel_stride};
+      return ToRead(out);
     };
     if (y_) tiles.y = y_->Read(block, scratch, Scratch::kY);
     if (x_ && (with_x || !y_)) tiles.x = x_->Read(block, scratch, Scratch::kX);

@@ -195,7 +195,7 @@ struct SecondJob {
   Tile<const E> Zeros(const Block& block, Scratch& scratch) const {
     const Tile<E> tile = dx.ScratchTile(block, scratch, Scratch::kResidual);
     std::fill_n(tile.data, tile.rows * tile.cols, E{});
-    return {tile.data, tile.rows, tile.cols, tile.stride};
+    return ToRead(tile);
   }
 };
 

@@ -322,7 +322,7 @@ Tile<const E> Operand<E>::Read(const Block& block, Scratch& scratch, Scratch::Sl
       scratch.Keeps(slot) = keeping.again ? 0 : keeping.group;
     }
   }
-  return {tile.data, tile.rows, tile.cols, tile.stride, tile.source, tile.next, tile.channels, tile.channel_stride};
+  return ToRead(tile);
 }
 
 template <class E>

@@ -84,6 +84,11 @@ struct Block {
   bool RowsAreChannels() const { return rows * cols != positions; }
 };
 
+template <class E>
+Tile<const E> ToRead(const Tile<E>& tile) {
+  return {tile.data, tile.rows, tile.cols, tile.stride, tile.source, tile.next, tile.channels, tile.channel_stride};
+}
+
 // Of a tile of several channels, one.
 template <class E>
 Tile<E> ChannelOf(const Tile<E>& tile, std::size_t channel) {
