@@ -39,19 +39,22 @@ BATCHNORM_INLINE void PrefetchAt(const Tile<E>& tile, std::size_t row, std::size
 }
 
 // Where a kernel asks for lines while it is at an element of a tile with rows of `cols`: kAheadBytes further if the
-// tile is in memory, at tile.next if other values come next. A second input is taken to lie alike; if not, a hint is
-// lost.
+// tile is in memory, or about as far in another channel if the tile has several; at tile.next if other values come
+// next. A second input is taken to lie alike; if not, a hint is lost.
 class Ahead {
  public:
   template <class E>
   BATCHNORM_INLINE Ahead(const Tile<E>& tile, std::size_t cols) : on_(tile.source != Source::kCache), cols_(cols) {
-    if (tile.source == Source::kNext) {
+    constexpr std::size_t kElements = kAheadBytes / sizeof(E);
+    if (tile.source == Source::kNext || tile.channels > 1) {
+      const auto channels = static_cast<std::ptrdiff_t>(kElements / (tile.rows * cols) + 1);
       cols_ = static_cast<std::size_t>(-1);  // no row ends
       rows_ = 0;
-      rest_ = static_cast<std::size_t>(tile.next / static_cast<std::ptrdiff_t>(sizeof(E)));
+      rest_ = static_cast<std::size_t>(tile.source == Source::kNext
+                                           ? tile.next / static_cast<std::ptrdiff_t>(sizeof(E))
+                                           : channels * tile.channel_stride);
       return;
     }
-    constexpr std::size_t kElements = kAheadBytes / sizeof(E);
     rows_ = cols == 0 ? 0 : kElements / cols;
     rest_ = kElements - rows_ * cols;
   }
