@@ -101,6 +101,7 @@ Plan::Plan(const Layout& layout, const Operand<E>& x, Purpose purpose, Company c
   source_ = source_of(values * channels_ * x.ItemSize(), kCachedBytes);
   map_source_ = source_of(values * channels_ * x.ItemSize(), kMapCachedBytes);
   group_source_ = source_of(values * group_channels_ * x.ItemSize(), kCachedBytes);
+  asks_for_next_ = source_ == Source::kMemory && ReadsBesideStores();
   keeps_ = map_rows_ == PlanarRows::kRuns && values * group_channels_ * sizeof(Lane<E>) <= kKeptBytes;
   chunk_units_ = units / chunks_;
   longer_chunks_ = units % chunks_;

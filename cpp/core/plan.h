@@ -63,7 +63,7 @@ class Plan {
   Sweep GroupFirst() const { return {source_, Order::kForward, true, 0, keeps_}; }
   // `on` groups further is the one that this thread takes next; 0 if none.
   Sweep GroupAgain(std::size_t on) const {
-    const bool ask = on > 0 && source_ == Source::kMemory;
+    const bool ask = on > 0 && asks_for_next_;
     return {ask ? Source::kNext : group_source_, Order::kBackward, false, ask ? on * group_channels_ : 0, keeps_};
   }
 
@@ -94,6 +94,7 @@ class Plan {
   std::size_t chunks_, chunk_units_, longer_chunks_;  // the first longer_chunks_ have one unit more
   Source source_, map_source_, group_source_;
   PlanarRows map_rows_ = PlanarRows::kRuns;
+  bool asks_for_next_;
   bool keeps_;
 };
 

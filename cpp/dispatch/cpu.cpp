@@ -34,6 +34,15 @@ CpuFeatures DetectCpu() {
   return cpu;
 }
 
+bool ReadsBesideStores() {
+#if (defined(__GNUC__) || defined(__clang__)) && defined(__x86_64__)
+  __builtin_cpu_init();
+  return __builtin_cpu_is("amd");
+#else
+  return false;
+#endif
+}
+
 std::size_t LastLevelCacheBytes() {
 #if defined(_SC_LEVEL2_CACHE_SIZE) && defined(_SC_LEVEL3_CACHE_SIZE)
   // A virtual machine with a few cores is shown the whole cache of its host, and shares it with the neighbours.
