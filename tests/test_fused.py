@@ -291,6 +291,17 @@ def test_signs_serve_an_x_of_another_memory_order() -> None:
         assert_same_bits("dx", got.dx, want.dx)
 
 
+@pytest.mark.parametrize("shape", [(4, 3, 50), (10, 3, 4, 5)], ids=str)
+def test_signs_of_an_array_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
+    """Also where it has as many values per channel, and the statistics would do."""
+    x = np.random.default_rng(0).normal(size=(10, 3, 20))
+    _, saved = bn.batch_norm_train(x, activation="relu", residual=x, keep_sign=True)
+    with pytest.raises(
+        ValueError, match=r"^saved: expected signs of an array of x's shape .*, got strides \(60, 20, 1\)"
+    ):
+        bn.batch_norm_backward(np.ones(shape), np.ones(shape), saved)
+
+
 def test_saved_statistics_keep_the_activation() -> None:
     x = np.random.default_rng(0).normal(size=(9, 3))
     slopes = np.array([0.1, 0.2, 0.3], np.float32)

@@ -337,7 +337,8 @@ SignArray::SignArray(const py::tuple& saved, const py::array& like)
   for (py::ssize_t i = 0; i < like.ndim() && like.ndim() == static_cast<py::ssize_t>(strides_.size()); ++i) {
     last += (like.shape(i) - 1) * strides_[static_cast<std::size_t>(i)];
   }
-  if (like.ndim() != static_cast<py::ssize_t>(strides_.size()) || (like.size() > 0 && last / 8 >= bytes_.size())) {
+  const bool fits = last + 1 == like.size() && last / 8 < bytes_.size();
+  if (like.ndim() != static_cast<py::ssize_t>(strides_.size()) || (like.size() > 0 && !fits)) {
     FailValue("saved", "signs of an array of x's shape " + ShapeOf(like), "strides " + StridesOf(strides_));
   }
   SetView(like);
