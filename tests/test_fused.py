@@ -70,10 +70,19 @@ def test_inference_agrees_with_the_oracle(
 
 @pytest.mark.parametrize(
     ("kind", "side"),
-    [("relu", "x"), ("relu", "y"), ("leaky_relu", "signs"), ("prelu", "x"), ("prelu", "x and signs"), ("prelu", "y")],
+    [
+        ("relu", "x"),
+        ("relu", "y"),
+        ("relu", "residual"),
+        ("leaky_relu", "signs"),
+        ("prelu", "x"),
+        ("prelu", "x and signs"),
+        ("prelu", "y"),
+        ("prelu", "residual"),
+    ],
 )
 def test_backward_agrees_with_the_oracle(isa: str, dtype: Any, few_case: Case, kind: str, side: str) -> None:
-    """The side of the kink from x, where nothing was added; from y; from the signs that were kept."""
+    """The side of the kink from x, and what was added to it; from y; from the signs that were kept."""
     axis, x, dy, r = few_case.arrays(dtype, 3, mean=0.5)
     c = x.shape[axis]
     weight, bias = parameters(c, dtype)
@@ -81,7 +90,8 @@ def test_backward_agrees_with_the_oracle(isa: str, dtype: Any, few_case: Case, k
     residual = None if side.startswith("x") else r
     options: Any = {"activation": given, "residual": residual, "keep_sign": side.endswith("signs")}
     y, saved = bn.batch_norm_train(x, weight, bias, axis=axis, on_single="allow", **options)
-    got = bn.batch_norm_backward(dy, x, saved, y=y if side == "y" else None)
+    telling: Any = {"y": y} if side == "y" else {"residual": in_order_of(r, x)} if side == "residual" else {}
+    got = bn.batch_norm_backward(dy, x, saved, **telling)
     slope = slope_of(given, x, axis)
     positive = ~(y <= 0)  # y tells what the kernel saw, the oracle might round to the other side
     g = oracle.taken_back(dy, np.where(positive, 1, -1), slope)
@@ -300,6 +310,29 @@ def test_signs_of_an_array_of_another_shape_are_refused(shape: tuple[int, ...]) 
         ValueError, match=r"^saved: expected signs of an array of x's shape .*, got strides \(60, 20, 1\)"
     ):
         bn.batch_norm_backward(np.ones(shape), np.ones(shape), saved)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_slopes_of_any_sign_after_a_residual(groups: int) -> None:
+    """PReLU learns its slopes, which may pass 0 on the way: y no longer tells what it saw, x and the residual do."""
+    rng = np.random.default_rng(0)
+    x, r, dy = rng.normal(size=(3, 6, 3, 5))
+    slopes = np.array([-0.5, 0.0, 0.3])
+    given = ("prelu", slopes)
+    y, saved = bn.batch_norm_train(x, activation=given, residual=r, groups=groups)
+    with pytest.raises(ValueError, match=r"^activation: slopes: expected positive slopes, .*residual=.*, got -0.5 in"):
+        bn.batch_norm_backward(dy, x, saved, y=y)
+    got = bn.batch_norm_backward(dy, x, saved, residual=r)
+    v, before = bn.batch_norm_train(x, residual=r, groups=groups)
+    g = oracle.taken_back(dy, v, slope_of(given, x, 1)).astype(np.float64)
+    want = bn.batch_norm_backward(g, x, before)
+    for name in ("dx", "dweight", "dbias", "dresidual"):
+        within(name, getattr(got, name), getattr(want, name), 1e-12)
+    within("dslope", got.dslope, np.where(v <= 0, dy * v, 0).sum((0, 2)), 1e-12)
+    # Statistics made by hand know of no residual: it is given.
+    if groups == 1:
+        by_hand = bn.SavedStatistics(saved.mean, saved.rstd, 30, eps=1e-5, activation=given)
+        assert_same_bits("dresidual", bn.batch_norm_backward(dy, x, by_hand, residual=r).dresidual, got.dresidual)
 
 
 def test_saved_statistics_keep_the_activation() -> None:

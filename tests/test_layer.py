@@ -328,15 +328,16 @@ def test_activation_and_residual(kind: str, training: bool) -> None:
     weight, bias = parameters(3, np.float32)
     if training:
         want_y, saved = bn.batch_norm_train(x, weight, bias, **options)
-        want = bn.batch_norm_backward(dy, x, saved, y=want_y)
+        want = bn.batch_norm_backward(dy, x, saved, residual=options["residual"])
     else:
         statistics = np.float32([1, 2, 3]), np.float32([1, 2, 0.5])
         want_y = bn.batch_norm_inference(x, *statistics, weight, bias, **options)
         want = bn.batch_norm_inference_backward(dy, x, *statistics, weight, bias, **options)
     y = layer(x, residual=r)
     assert_same_bits("y", y, want_y)
-    if not (training and kind == "prelu"):
-        y[...] = 0  # nobody needs it
+    y[...] = 0  # nobody needs it
+    if training and kind != "prelu":
+        r[...] = 0
     for array in layer.state_dict().values():
         array += 1
     if kind == "prelu":
@@ -352,6 +353,33 @@ def test_activation_and_residual(kind: str, training: bool) -> None:
     layer.backward(dy)
     assert layer.residual_grad is None
     assert (repr(layer).find("activation") > 0) == (kind is not None)
+
+
+def test_prelu_may_learn_any_slope() -> None:
+    layer = bn.BatchNorm(3, activation=("prelu", np.float32([-0.5, 0, 0.3])))
+    x, r, dy = batch(), batch(seed=1), batch(seed=2)
+    y, saved = bn.batch_norm_train(x, activation=layer.activation, residual=r)
+    want = bn.batch_norm_backward(dy, x, saved, residual=r)
+    assert_same_bits("y", layer(x, residual=r), y)
+    assert_same_bits("dx", layer.backward(dy), want.dx)
+    assert_same_bits("slope_grad", layer.slope_grad, want.dslope)
+
+
+def test_an_in_place_forward_with_a_residual_has_no_backward() -> None:
+    layer, x = bn.BatchNorm(3), batch()
+    layer(x, out=x, residual=batch(seed=1))
+    with pytest.raises(TypeError, match=r"^x: expected the forward's x, because y can't tell it after a residual"):
+        layer.backward(batch(seed=2))
+
+
+def test_integers_in_evaluation() -> None:
+    layer = bn.BatchNorm(3).eval()
+    x = np.arange(24, dtype=np.uint8).reshape(4, 3, 2)
+    assert_same_bits("y", layer(x), bn.batch_norm_inference(x, np.zeros(3), np.ones(3)))
+    with pytest.raises(TypeError, match=r"^x: expected float16, .*, got uint8"):
+        layer.backward(np.ones(x.shape, np.float32))
+    with pytest.raises(TypeError, match=r"^x: expected float16, .*, got uint8"):
+        layer.train()(x)
 
 
 def test_prelu_without_a_residual_in_training() -> None:

@@ -142,7 +142,7 @@ def test_bad_input() -> None:
     rows: list[tuple[dict[str, Any], type[Exception], str]] = [
         ({"saved": None}, TypeError, "saved: expected a SavedStatistics, got NoneType"),
         ({"ddx": x[:5]}, ValueError, r"ddx: expected x's shape \(6, 3\), got \(5, 3\)"),
-        ({"ddx": x.astype("f")}, TypeError, "ddx: expected a dtype that goes with x's, float64, got float32"),
+        ({"ddx": x.astype("f")}, TypeError, "ddx: expected float64, which goes with x's float64, got float32"),
         ({"ddweight": np.ones(4)}, ValueError, r"ddweight: expected shape \(3,\), got \(4,\)"),
         ({"ddbias": np.ones(3, int)}, TypeError, "ddbias: expected float32 or float64, got int64"),
         ({"dy": None}, TypeError, "dy: expected an array, got None"),

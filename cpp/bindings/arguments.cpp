@@ -178,12 +178,17 @@ ArrayView ViewOf(const py::array& array) {
   return view;
 }
 
-void RequireLike(const py::array& array, const char* name, const py::array& x, const char* x_name) {
-  if ((DTypeOf(array.dtype()) == DType::kFloat64) != (DTypeOf(x.dtype()) == DType::kFloat64)) {
-    FailType(name, "a dtype that goes with " + std::string(x_name) + "'s, " + NameOf(x.dtype()), NameOf(array.dtype()));
+void RequireLike(const py::array& array, const char* name, const NamedArray& like) {
+  const py::array& x = *like.array;
+  const bool wide = DTypeOf(x.dtype()) == DType::kFloat64;
+  if ((DTypeOf(array.dtype()) == DType::kFloat64) != wide) {
+    FailType(name,
+             std::string(wide ? "float64" : "float16, bfloat16 (of ml_dtypes) or float32") + ", which goes with " +
+                 like.name + "'s " + NameOf(x.dtype()),
+             NameOf(array.dtype()));
   }
   if (array.ndim() != x.ndim() || !std::equal(array.shape(), array.shape() + array.ndim(), x.shape())) {
-    FailValue(name, std::string(x_name) + "'s shape " + ShapeOf(x), ShapeOf(array));
+    FailValue(name, std::string(like.name) + "'s shape " + ShapeOf(x), ShapeOf(array));
   }
 }
 
@@ -280,7 +285,7 @@ py::object SharedArgument::Saved() const {
 BesideArgument::BesideArgument(py::handle object, const char* name, const py::array& x) {
   if (object.is_none()) return;
   array_ = DataArray(object, name);
-  RequireLike(array_, name, x, "x");
+  RequireLike(array_, name, {&x, "x"});
   view_ = ViewOf(array_);
 }
 
@@ -373,8 +378,9 @@ void RequireApart(const py::array& array, const char* name, const std::vector<Na
   }
 }
 
-py::array Output(py::handle out, const char* name, const py::array& x, const py::array& may_be,
+py::array Output(py::handle out, const char* name, const NamedArray& like, const py::array& may_be,
                  const std::vector<NamedArray>& inputs) {
+  const py::array& x = *like.array;
   const std::vector<std::size_t> order = MemoryOrder(ViewOf(x));
   if (out.is_none()) {
     const py::dtype dtype = IsInteger(DTypeOf(x.dtype())) ? py::dtype::of<float>() : x.dtype();
@@ -386,10 +392,12 @@ py::array Output(py::handle out, const char* name, const py::array& x, const py:
   RefuseMasked(out, name);
   py::array array = py::reinterpret_borrow<py::array>(out);
   RequireDType(array, name, Accepted::kFloats);
-  RequireLike(array, name, x, "x");
+  RequireLike(array, name, like);
   if (!array.writeable()) FailValue(name, "a writeable array", "a read-only one");
   if (array.size() > 0 && !HasOrder(array, order)) {
-    FailValue(name, "x's memory order, such as strides " + StridesOf(DenseStrides(x, array.itemsize(), order)),
+    FailValue(name,
+              std::string(like.name) + "'s memory order, such as strides " +
+                  StridesOf(DenseStrides(x, array.itemsize(), order)),
               "strides " + Repr(array.attr("strides")));
   }
   for (const NamedArray& input : inputs) {

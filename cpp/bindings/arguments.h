@@ -30,9 +30,14 @@ std::optional<DType> FindDType(const py::dtype& dtype);
 // Of an array that passed its checks.
 inline DType DTypeOf(const py::dtype& dtype) { return *FindDType(dtype); }
 
-// `array` has the shape of `x`, and an element type that goes with it: float64 with float64, any other floating type
+struct NamedArray {
+  const py::array* array;
+  const char* name;
+};
+
+// `array` has the shape of `like`, and an element type that goes with it: float64 with float64, any other floating type
 // with the others and with integers.
-void RequireLike(const py::array& array, const char* name, const py::array& x, const char* x_name);
+void RequireLike(const py::array& array, const char* name, const NamedArray& like);
 
 // An array of a call beside x, which may be absent.
 class BesideArgument {
@@ -144,20 +149,15 @@ struct GivenStatistics {
                   std::size_t channels);
 };
 
-struct NamedArray {
-  const py::array* array;
-  const char* name;
-};
-
 // Whether two arrays show the same elements in the same places.
 bool SameView(const py::array& a, const py::array& b);
 
 // `out` shares no memory with any of `inputs`.
 void RequireApart(const py::array& array, const char* name, const std::vector<NamedArray>& inputs);
 
-// The output of a call, named `name`: a fresh array in the memory order of `x`, of its type or float32 for integers; or
-// `out` after its checks. It may be `may_be` itself and overlaps none of `inputs`.
-py::array Output(py::handle out, const char* name, const py::array& x, const py::array& may_be,
+// The output of a call, named `name`: a fresh array in the memory order of `like`, of its type or float32 for integers;
+// or `out` after its checks. It may be `may_be` itself and overlaps none of `inputs`.
+py::array Output(py::handle out, const char* name, const NamedArray& like, const py::array& may_be,
                  const std::vector<NamedArray>& inputs);
 
 }  // namespace batchnorm::bindings

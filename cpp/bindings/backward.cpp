@@ -22,28 +22,28 @@ struct GradientArrays {
         dy(DataArray(dy_object, "dy")),
         like(x_is_gone ? DataArray(y_object, "y") : DataArray(x_object, "x")),
         y(y_object, "y", like) {
-    RequireLike(dy, "dy", like, x_is_gone ? "y" : "x");
+    RequireLike(dy, "dy", Like());
     axis = ChannelAxis(axis_object, like);
     channels = ChannelsOf(like, axis);
   }
 
   // dx, and dresidual if it is wanted: either may be dy, and they overlap nothing else.
   void MakeOutputs(py::handle out, bool with_dresidual, py::handle residual_out, std::vector<NamedArray> inputs) {
-    inputs.insert(inputs.begin(), {{&dy, "dy"}, {&like, x_is_gone ? "y" : "x"}, {&y.array(), "y"}});
-    dx = Output(out, "out", like, dy, inputs);
+    inputs.insert(inputs.begin(), {{&dy, "dy"}, Like(), {&y.array(), "y"}});
+    dx = Output(out, "out", Like(), dy, inputs);
     if (!with_dresidual && residual_out.is_none()) return;
-    dresidual = Output(residual_out, "residual_out", like, dy, inputs);
+    dresidual = Output(residual_out, "residual_out", Like(), dy, inputs);
     RequireApart(dresidual, "residual_out", {{&dx, "out"}});
   }
 
+  NamedArray Like() const { return {&like, x_is_gone ? "y" : "x"}; }
   py::object DResidual() const { return dresidual ? py::object(dresidual) : py::none(); }
 };
 
 // How dy comes back through what the forward did after the transform.
 class EpilogueArgument {
  public:
-  // `residual`: None, or the forward's, which together with x stands in for y; or that there was one, and the signs
-  // that were kept.
+  // `residual`: None, or the forward's, which together with x stands in for y. `signs`: None, or those that were kept.
   EpilogueArgument(const GradientArrays& arrays, py::handle activation_object, const VectorArgument& weight,
                    const VectorArgument& bias, py::handle residual, py::handle signs)
       : activation_(activation_object, arrays.channels),
@@ -53,7 +53,7 @@ class EpilogueArgument {
     gradient_.affine = {weight.vector(), bias.vector()};
     // Signs don't tell the value before the activation, which dslope needs: x does.
     gradient_.y = arrays.y.view() || activation_.slopes() ? arrays.y.view() : signs_.view();
-    gradient_.residual = residual_.view();
+    if (activation_.given() && !gradient_.y) gradient_.residual = residual_.view();
     if (activation_.slopes()) {
       dslope_.emplace(activation_.slopes().dtype(), arrays.channels);
       gradient_.dslope = dslope_->vector;
@@ -62,8 +62,18 @@ class EpilogueArgument {
 
   const ActivationArgument& activation() const { return activation_; }
   const py::array& residual() const { return residual_.array(); }
-  bool TellsSide() const { return gradient_.y != nullptr; }
   py::object DSlope() const { return dslope_ ? py::object(dslope_->array) : py::none(); }
+
+  // What the activation saw of a residual must be told by something beside x, and x must be there.
+  void RequireTellingAfterResidual(const GradientArrays& arrays) const {
+    if (arrays.x_is_gone) FailType("x", "the forward's x, because y can't tell it after a residual", "None");
+    if (!activation_.given() || gradient_.y || gradient_.residual) return;
+    FailType("y",
+             activation_.slopes() ? "the forward's y, or its residual as residual=, because dslope needs it"
+                                  : "the forward's y (or residual=, or keep_sign=True there), because the activation "
+                                    "saw a residual too",
+             "None");
+  }
 
   // y tells the side of the kink where the slope lets it, and must let x be found where that is gone.
   void RequireTelling(const GradientArrays& arrays) const {
@@ -72,7 +82,9 @@ class EpilogueArgument {
     for (std::size_t c = 0; c < channels; ++c) {
       const double slope = activation_.slope().Get(c);
       if (slope < 0 || (slope == 0 && activation_.slopes())) {
-        FailValue("activation: slopes", "positive slopes, because y must tell the value before the activation",
+        FailValue("activation: slopes",
+                  "positive slopes, because y must tell the value before the activation (leave y out; after a residual "
+                  "give residual=)",
                   InChannel(slope, c));
       }
     }
@@ -105,7 +117,7 @@ void RequireInvertible(const ActivationArgument& activation, ChannelVector weigh
     }
     if (!(slope >= kLeast)) {
       FailValue("activation", "slopes >= 0.001, because x is found from y by dividing by the slope",
-                InChannel(slope, c));
+                activation.slopes() ? InChannel(slope, c) : Repr(activation.Saved()));
     }
   }
 }
@@ -150,8 +162,9 @@ std::vector<SavedPart> SavedParts(const double* mean, const double* rstd, py::ha
 py::tuple TrainBackward(py::handle dy, py::handle x, const py::array& mean, const py::array& rstd, py::handle count,
                         py::handle weight_object, py::handle weight_dtype, py::handle bias_object, py::handle axis,
                         py::handle out, py::handle num_threads, py::handle activation_object, py::handle had_residual,
-                        py::handle signs, py::handle y, py::handle residual_out, py::handle mask_object,
-                        py::handle factors, py::handle groups, py::handle flush_subnormals) {
+                        py::handle signs, py::handle y, py::handle residual, py::handle residual_out,
+                        py::handle mask_object, py::handle factors, py::handle groups, py::handle flush_subnormals) {
+  if (x.is_none() && y.is_none()) FailType("x", "an array, or None beside a y that it can be found from", "None");
   GradientArrays arrays(dy, x, y, axis);
   const double* means = SavedVector(mean, arrays.channels);
   const double* rstds = SavedVector(rstd, arrays.channels);
@@ -166,15 +179,9 @@ py::tuple TrainBackward(py::handle dy, py::handle x, const py::array& mean, cons
   for (std::size_t i = 0; i < parts.size(); ++i) parts[i].count = counts[i];
   RequireCount(count, std::accumulate(counts.begin(), counts.end(), std::int64_t{0}), arrays.channels);
   const VectorArgument weight(weight_object, "weight", arrays.channels), bias(bias_object, "saved", arrays.channels);
-  const EpilogueArgument epilogue(arrays, activation_object, weight, bias, py::none(), signs);
-  const bool residual = Flag(had_residual, "saved");
-  if (residual && arrays.x_is_gone) FailType("x", "an array, because a residual was added to its transform", "None");
-  if (residual && epilogue.activation().slopes() && !arrays.y.view()) {
-    FailType("y", "the forward's y, because dslope needs the residual", "None");
-  }
-  if (residual && epilogue.activation().given() && !epilogue.TellsSide()) {
-    FailType("y", "the forward's y (or keep_sign=True there), because the activation saw a residual too", "None");
-  }
+  const EpilogueArgument epilogue(arrays, activation_object, weight, bias, residual, signs);
+  const bool with_residual = Flag(had_residual, "saved") || !residual.is_none();
+  if (with_residual) epilogue.RequireTellingAfterResidual(arrays);
   if (arrays.x_is_gone) {
     for (const SavedPart& part : parts) {
       RequireInvertible(epilogue.activation(), weight.vector(), part.r, arrays.channels);
@@ -182,10 +189,11 @@ py::tuple TrainBackward(py::handle dy, py::handle x, const py::array& mean, cons
   } else {
     epilogue.RequireTelling(arrays);
   }
-  arrays.MakeOutputs(out, residual, residual_out,
+  arrays.MakeOutputs(out, with_residual, residual_out,
                      {{&mean, "saved"},
                       {&rstd, "saved"},
                       {&weight.array(), "weight"},
+                      {&epilogue.residual(), "residual"},
                       {&epilogue.activation().slopes(), "saved"},
                       {&mask.array(), "saved"}});
   const Workers workers = WorkersOf(num_threads, flush_subnormals);
@@ -247,7 +255,7 @@ py::tuple Double(py::handle ddx_object, py::handle ddweight_object, py::handle d
                  py::handle weight_object, py::handle weight_dtype, py::handle axis_object, py::handle batch_object,
                  py::handle ddy_out, py::handle dx_out, py::handle num_threads, py::handle flush_subnormals) {
   const py::array dy = DataArray(dy_object, "dy"), x = DataArray(x_object, "x");
-  RequireLike(dy, "dy", x, "x");
+  RequireLike(dy, "dy", {&x, "x"});
   const std::size_t axis = ChannelAxis(axis_object, x), channels = ChannelsOf(x, axis);
   const BesideArgument ddx(ddx_object, "ddx", x);
   const VectorArgument ddweight(ddweight_object, "ddweight", channels), ddbias(ddbias_object, "ddbias", channels);
@@ -259,10 +267,10 @@ py::tuple Double(py::handle ddx_object, py::handle ddweight_object, py::handle d
   const std::vector<NamedArray> inputs = {
       {&ddx.array(), "ddx"},      {&dy, "dy"}, {&x, "x"}, {&ddweight.array(), "ddweight"}, {&ddbias.array(), "ddbias"},
       {&weight.array(), "weight"}};
-  const py::array ddy = Output(ddy_out, "out", x, ddx.view() ? ddx.array() : dy, inputs);
+  const py::array ddy = Output(ddy_out, "out", {&x, "x"}, ddx.view() ? ddx.array() : dy, inputs);
   std::vector<NamedArray> all = inputs;
   all.push_back({&ddy, "out"});
-  const py::array dx = Output(dx_out, "dx_out", x, dy, all);
+  const py::array dx = Output(dx_out, "dx_out", {&x, "x"}, dy, all);
   const Workers workers = WorkersOf(num_threads, flush_subnormals);
   const py::dtype dtype = ParameterDType(weight_dtype, weight, x);
   const GradientVector dweight(dtype, channels);

@@ -154,7 +154,7 @@ py::tuple Train(py::handle x_object, py::handle weight_object, py::handle bias_o
                                           {&mask.array(), "mask"},
                                           {&running_mean.array(), "running_mean"},
                                           {&running_var.array(), "running_var"}};
-  const py::array y = Output(out, "out", x, x, inputs);
+  const py::array y = Output(out, "out", inputs.front(), x, inputs);
   if (running_mean.given()) {
     const std::vector<NamedArray> before(inputs.begin(), inputs.end() - 2);
     RequireApart(running_var.array(), "running_var", before);
@@ -213,7 +213,7 @@ py::tuple Inference(py::handle x_object, py::handle mean_object, py::handle var_
                                           {&residual.array(), "residual"},
                                           {&activation.slopes(), "activation: slopes"},
                                           {&mask.array(), "mask"}};
-  const py::array y = Output(out, "out", x, x, inputs);
+  const py::array y = Output(out, "out", inputs.front(), x, inputs);
   const Workers workers = WorkersOf(num_threads, flush_subnormals);
   const ArrayView x_view = ViewOf(x), y_view = ViewOf(y);
   {
@@ -247,7 +247,7 @@ py::array Inverse(py::handle y_object, py::handle mean_object, py::handle var_ob
                                           {&given.var.array(), "var"},
                                           {&weight.array(), "weight"},
                                           {&bias.array(), "bias"}};
-  const py::array x = Output(out, "out", y, y, inputs);
+  const py::array x = Output(out, "out", inputs.front(), y, inputs);
   const Workers workers = WorkersOf(num_threads, flush_subnormals);
   const ArrayView y_view = ViewOf(y), x_view = ViewOf(x);
   {

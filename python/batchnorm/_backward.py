@@ -24,6 +24,7 @@ def batch_norm_backward(
     out: FloatArray | None = None,
     num_threads: int | None = None,
     y: ArrayLike | None = None,
+    residual: ArrayLike | None = None,
     residual_out: FloatArray | None = None,
     flush_subnormals: bool = False,
 ) -> Gradients:
@@ -34,20 +35,25 @@ def batch_norm_backward(
     dy : array_like, shape of x
         Gradient of the loss with respect to y. Its dtype is float64 where x's is, else float16, bfloat16 or float32.
     x : array_like, float16, bfloat16, float32 or float64, at least 2 dimensions, or None
-        The very x of the forward. None if that was in place: x is then found from `y`.
+        The very x of the forward. None if that was in place: x is then found from `y`, which stands for x in what
+        follows.
     saved : SavedStatistics
         What the forward returned, or statistics of another framework.
     weight : array_like, float32 or float64, shape (C,), optional
         The forward's, if omitted, which `saved` keeps.
     out : ndarray, shape of x, optional
-        Array to write dx to. It may be `dy` itself, never `x`.
+        Array to write dx to, of a dtype that dy may have. It may be `dy` itself, never `x`.
     num_threads : int, optional
         Number of threads for this call; the setting if omitted.
     y : array_like, shape of x, optional
         What the forward returned. It tells which side of the activation's kink a value was on, which otherwise x
-        tells, or, after a residual, the signs that `keep_sign` kept.
+        tells, or, after a residual, `residual` or the signs that `keep_sign` kept. What y rounded to 0 is taken for
+        not positive. Slopes per channel must be positive.
+    residual : array_like, shape of x, optional
+        The forward's. With x it tells the side of the kink where there is no y; there are no bounds on the slopes.
     residual_out : ndarray, shape of x, optional
-        Array to write dresidual to, a new one if omitted. It may be `dy` itself if `out` is not.
+        Array to write dresidual to, a new one if omitted, of a dtype that dy may have. It may be `dy` itself if `out`
+        is not.
     flush_subnormals : bool, default False
         Whether numbers below the normal range are taken for 0, which spares a CPU its slow way with them. Threads are
         left as they were.
@@ -86,8 +92,9 @@ def batch_norm_backward(
 
     Where x is None, v is y, divided by the slope where that is not positive, and ``xhat = (v - bias) / weight`` (Rota
     Bulo et al. 2018, section 3). Forward and backward then need one large array less. It takes slopes and weights of at
-    least 0.001, and no residual; xhat is off by what rounding y loses, ``eps(dtype) * abs(y / weight)``, which for a
-    weight of 0.01 is 100 times as much as from x.
+    least 0.001, and no residual; xhat is off by what rounding y loses, ``eps(dtype) * abs(v / weight)``, which for a
+    weight of 0.01 is 100 times as much as from x. A float16 y below 6e-5 loses 3e-8, so that xhat is off by
+    ``3e-8 / (slope * weight)`` there; where y overflowed, dx is NaN.
 
     References
     ----------
@@ -131,6 +138,7 @@ def batch_norm_backward(
         had_residual,
         signs,
         y,
+        residual,
         residual_out,
         mask,
         factors,
@@ -177,15 +185,17 @@ def batch_norm_inference_backward(
     axis : int, default 1
         Channel axis.
     out : ndarray, shape of x, optional
-        Array to write dx to. It may be `dy` itself, never `x`.
+        Array to write dx to, of a dtype that dy may have. It may be `dy` itself, never `x`.
     num_threads : int, optional
         Number of threads for this call; the setting if omitted.
     activation, residual : optional
         The forward's.
     y : array_like, shape of x, optional
-        What the forward returned. Without it the side of the activation's kink is computed anew.
+        What the forward returned, see `batch_norm_backward`. Without it the side of the activation's kink is computed
+        anew.
     residual_out : ndarray, shape of x, optional
-        Array to write dresidual to, a new one if omitted. It may be `dy` itself if `out` is not.
+        Array to write dresidual to, a new one if omitted, of a dtype that dy may have. It may be `dy` itself if `out`
+        is not.
     mask, lengths : optional
         The forward's.
     flush_subnormals : bool, default False

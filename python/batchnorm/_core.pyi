@@ -112,6 +112,7 @@ def batch_norm_backward(
     had_residual: bool,
     signs: Signs,
     y: object,
+    residual: object,
     residual_out: object,
     mask: BoolArray | None,
     factors: Float64Array | None,

@@ -43,7 +43,6 @@ class _Frozen(NamedTuple):
     bias: FloatArray | None
     bias_data: bytes
     activation: Activation
-    residual: ArrayLike | None
     mask: BoolArray | None
 
     def arrays(self) -> tuple[FloatArray, FloatArray, FloatArray | None, FloatArray | None]:
@@ -61,7 +60,7 @@ class _Frozen(NamedTuple):
 # The fields of _Frozen.
 _Fields: TypeAlias = (
     "tuple[FloatArray, bytes, FloatArray, bytes, FloatArray | None, bytes, float, int, bool, FloatArray | None, bytes, "
-    "Activation, ArrayLike | None, BoolArray | None]"
+    "Activation, BoolArray | None]"
 )
 
 
@@ -144,9 +143,10 @@ class BatchNorm(LayerState):
     counted; `reset_parameters` leaves the running statistics alone.
 
     A backward belongs to the last forward, whatever its mode; a forward replaces the one before. From a forward until
-    its backward the layer holds a reference to x, which must not be changed meanwhile, and in evaluation to the
-    residual; in training it keeps a bit per value instead, or with "prelu" a reference to y. Where the forward was in
-    place, x is found from y, see `batch_norm_backward`. Copies and pickles of the layer leave that out.
+    its backward the layer holds references to x and the residual, which must not be changed meanwhile; in training,
+    but for "prelu", it keeps a bit per value in place of the residual. Where a training forward was in place, x is
+    found from y, see `batch_norm_backward`, which after a residual it can't. Copies and pickles of the layer leave that
+    out.
 
     Examples
     --------
@@ -166,7 +166,7 @@ class BatchNorm(LayerState):
     slope_grad: FloatArray | None
     training: bool
     _collected: ChannelStats | None  # takes the batches' statistics in place of the running ones
-    _pending: tuple[Any, SavedStatistics | _Fields, FloatArray | None] | None
+    _pending: tuple[Any, SavedStatistics | _Fields, FloatArray | None, ArrayLike | None] | None  # x, ..., y, residual
 
     def __init__(
         self,
@@ -244,7 +244,8 @@ class BatchNorm(LayerState):
         Parameters
         ----------
         x : array_like, float16, bfloat16, float32 or float64, at least 2 dimensions
-            Batch, with `num_features` channels along `axis`; any strides.
+            Batch, with `num_features` channels along `axis`; any strides. In evaluation it may be of uint8, int8,
+            uint16 or int16, too, and has no backward.
         out : ndarray, shape of x, optional
             Array to write y to; it is the very array returned. It may be `x` itself; a backward in training then finds
             x from y, where weight and activation let it.
@@ -256,7 +257,7 @@ class BatchNorm(LayerState):
         Returns
         -------
         ndarray, dtype and shape of x
-            y, in x's memory order.
+            y, in x's memory order; float32 for integers.
 
         Raises
         ------
@@ -286,8 +287,11 @@ class BatchNorm(LayerState):
                 x, self.weight, self.bias, out, self.activation, residual, mask, lengths
             )
             in_place, with_signs = in_batch._fields[5], in_batch._fields[8] is not None
-            tells = in_place or (residual is not None and not with_signs)
-            self._pending = None if in_place else x, in_batch, y if tells else None
+            needs_residual = in_batch.activation is not None and not with_signs
+            self._pending = (
+                *(None if in_place else x, in_batch, y if in_place else None),
+                residual if needs_residual else None,
+            )
             return y
         # Attributes may have been set to anything; the backward needs the numbers that the forward used.
         if type(eps) is not float:
@@ -326,9 +330,10 @@ class BatchNorm(LayerState):
             x,
             (
                 *(mean, mean_data, var, var_data, weight, weight_data, eps, axis, in_place),
-                *(bias, bias_data, activation, residual, None if mask is None else np.array(mask)),
+                *(bias, bias_data, activation, None if mask is None else np.array(mask)),
             ),
             None,
+            residual,
         )
         return y
 
@@ -448,10 +453,16 @@ class BatchNorm(LayerState):
         """
         if self._pending is None:
             raise RuntimeError("backward: expected one forward before each backward, got none since the last one")
-        x, saved, y = self._pending
+        x, saved, y, residual = self._pending
         if isinstance(saved, SavedStatistics):
             gradients = batch_norm_backward(
-                dy, x, saved, y=y, num_threads=self.num_threads, flush_subnormals=self.flush_subnormals
+                dy,
+                x,
+                saved,
+                y=y,
+                residual=residual,
+                num_threads=self.num_threads,
+                flush_subnormals=self.flush_subnormals,
             )
         else:
             frozen = _Frozen(*saved)
@@ -465,7 +476,7 @@ class BatchNorm(LayerState):
                 axis=frozen.axis,
                 num_threads=self.num_threads,
                 activation=frozen.activation,
-                residual=frozen.residual,
+                residual=residual,
                 mask=frozen.mask,
                 flush_subnormals=self.flush_subnormals,
             )
