@@ -61,6 +61,14 @@ def test_a_layer_keeps_its_statistics_and_its_parameters() -> None:
             np.testing.assert_array_equal(ours.state_dict()[name], array, err_msg=name)
 
 
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+def test_a_layer_flushes_subnormals(training: bool) -> None:
+    ours = bn.BatchNorm(3, flush_subnormals=True).train(training)
+    ours.weight[:] = 0  # type: ignore[index]
+    ours.bias[:] = 1e-40  # type: ignore[index]
+    assert not apply(ours, X.astype(np.float32)).any()
+
+
 def test_gradients_come_in_the_dtypes_of_the_arguments() -> None:
     """Also where what follows y promotes."""
     parameters = {"weight": WEIGHT.astype(np.float32), "bias": BIAS}

@@ -51,8 +51,7 @@ def batch_norm_train(x: Any, weight: Any = None, bias: Any = None, *, residual: 
         Added before the activation.
     **options
         Those of `batchnorm.batch_norm_train`, but for ``out``; an activation "prelu" is refused, because autograd does
-        not see its slopes. Running statistics are changed in place; no gradient
-        flows through them.
+        not see its slopes. Running statistics are changed in place; no gradient flows through them.
 
     Returns
     -------
@@ -176,7 +175,10 @@ def apply(layer: BatchNorm, x: Any, weight: Any = None, bias: Any = None, *, res
     _refuse(activation)
     if layer.training or layer.running_mean is None:
         return _train(x, weight, bias, residual, _Saved(), partial(layer._normalize_batch, **activation))
-    options = {"eps": layer.eps, "axis": layer.axis, "num_threads": layer.num_threads, **activation}
+    options = {
+        **{name: getattr(layer, name) for name in ("eps", "axis", "num_threads", "flush_subnormals")},
+        **activation,
+    }
     return _inference(x, layer.running_mean, layer.running_var, weight, bias, residual, options)
 
 
