@@ -50,7 +50,8 @@ def batch_norm_backward(
         tells, or, after a residual, `residual` or the signs that `keep_sign` kept. What y rounded to 0 is taken for
         not positive. Slopes per channel must be positive.
     residual : array_like, shape of x, optional
-        The forward's. With x it tells the side of the kink where there is no y; there are no bounds on the slopes.
+        The forward's. With x it tells the side of the kink where y is not given, whatever the slopes are. It must be
+        given after a residual if `saved` was made by hand, and so does not know of it.
     residual_out : ndarray, shape of x, optional
         Array to write dresidual to, a new one if omitted, of a dtype that dy may have. It may be `dy` itself if `out`
         is not.

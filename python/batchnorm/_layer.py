@@ -433,9 +433,10 @@ class BatchNorm(LayerState):
         RuntimeError
             There was no forward since the last backward.
         TypeError
-            `dy` is of the wrong type or dtype.
+            `dy` is of the wrong type or dtype, x was of integers, or the forward was in place after a residual.
         ValueError
-            `dy` has the wrong shape, a gradient is read-only, or the forward was in place, so that x is gone.
+            `dy` has the wrong shape, a gradient is read-only, or the forward was in place, so that x is gone, and
+            can't be found from y.
 
         Notes
         -----
