@@ -42,7 +42,7 @@ def batch_norm_backward(
     weight : array_like, float32 or float64, shape (C,), optional
         The forward's, if omitted, which `saved` keeps.
     out : ndarray, shape of x, optional
-        Array to write dx to, of a dtype that dy may have. It may be `dy` itself, never `x`.
+        Array to write dx to, of a dtype that dy may have and in x's memory order. It may be `dy` itself, never `x`.
     num_threads : int, optional
         Number of threads for this call; the setting if omitted.
     y : array_like, shape of x, optional
@@ -53,8 +53,7 @@ def batch_norm_backward(
         The forward's. With x it tells the side of the kink where y is not given, whatever the slopes are. It must be
         given after a residual if `saved` was made by hand, and so does not know of it.
     residual_out : ndarray, shape of x, optional
-        Array to write dresidual to, a new one if omitted, of a dtype that dy may have. It may be `dy` itself if `out`
-        is not.
+        Array to write dresidual to, as `out` is, or a new one if omitted. It may be `dy` itself if `out` is not.
     flush_subnormals : bool, default False
         Whether numbers below the normal range are taken for 0, which spares a CPU its slow way with them. Threads are
         left as they were.
@@ -186,7 +185,7 @@ def batch_norm_inference_backward(
     axis : int, default 1
         Channel axis.
     out : ndarray, shape of x, optional
-        Array to write dx to, of a dtype that dy may have. It may be `dy` itself, never `x`.
+        Array to write dx to, of a dtype that dy may have and in x's memory order. It may be `dy` itself, never `x`.
     num_threads : int, optional
         Number of threads for this call; the setting if omitted.
     activation, residual : optional
@@ -195,8 +194,7 @@ def batch_norm_inference_backward(
         What the forward returned, see `batch_norm_backward`. Without it the side of the activation's kink is computed
         anew.
     residual_out : ndarray, shape of x, optional
-        Array to write dresidual to, a new one if omitted, of a dtype that dy may have. It may be `dy` itself if `out`
-        is not.
+        Array to write dresidual to, as `out` is, or a new one if omitted. It may be `dy` itself if `out` is not.
     mask, lengths : optional
         The forward's.
     flush_subnormals : bool, default False

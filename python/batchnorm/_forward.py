@@ -67,8 +67,9 @@ def batch_norm_train(
     axis : int, default 1
         Channel axis.
     out : ndarray, shape of x, optional
-        Array to write y to; it is the very array returned. It may be `x` itself, otherwise it overlaps no argument. Its
-        dtype is float64 where x's is, else float16, bfloat16 or float32.
+        Array to write y to; it is the very array returned. It may be `x` itself, otherwise it overlaps no argument. It
+        has x's memory order, with positive strides. Its dtype is float64 where x's is, else float16, bfloat16 or
+        float32.
     num_threads : int, optional
         Number of threads for this call; the setting if omitted.
     activation : None, "relu", ("leaky_relu", slope) or ("prelu", slopes), optional
@@ -233,8 +234,9 @@ def batch_norm_inference(
     axis : int, default 1
         Channel axis.
     out : ndarray, shape of x, optional
-        Array to write y to; it is the very array returned. It may be `x` itself, otherwise it overlaps no argument. Its
-        dtype is float64 where x's is, else float16, bfloat16 or float32.
+        Array to write y to; it is the very array returned. It may be `x` itself, otherwise it overlaps no argument. It
+        has x's memory order, with positive strides. Its dtype is float64 where x's is, else float16, bfloat16 or
+        float32.
     num_threads : int, optional
         Number of threads for this call; the setting if omitted.
     activation : None, "relu", ("leaky_relu", slope) or ("prelu", slopes), optional
@@ -330,8 +332,10 @@ def denormalize(
         What was added to the variance; finite and >= 0.
     axis : int, default 1
         Channel axis.
-    out : ndarray, dtype and shape of y, optional
-        Array to write x to; it is the very array returned. It may be `y` itself, otherwise it overlaps no argument.
+    out : ndarray, shape of y, optional
+        Array to write x to; it is the very array returned. It may be `y` itself, otherwise it overlaps no argument. It
+        has y's memory order, with positive strides. Its dtype is float64 where y's is, else float16, bfloat16 or
+        float32.
     num_threads : int, optional
         Number of threads for this call; the setting if omitted.
     flush_subnormals : bool, default False
