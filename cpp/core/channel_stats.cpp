@@ -1,5 +1,6 @@
 #include "core/channel_stats.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <stdexcept>
@@ -14,7 +15,7 @@ constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 // The values are finite, but the sum of their squares isn't. (It may be NaN: what lanes keep of roundings is inf -
 // inf.)
-bool Overflowed(double sum, double sum2) { return std::isfinite(sum) && !std::isfinite(sum2); }
+bool Overflowed(double sum, double sum2) { return (sum - sum == 0) & !(sum2 - sum2 == 0); }
 
 // To count modulo 2^64, and back.
 std::uint64_t Bits(std::int64_t integer) { return static_cast<std::uint64_t>(integer); }
@@ -31,21 +32,24 @@ void MergeMoments(std::size_t channels, double count_a, Moments a, double count_
   }
 }
 
+// Loops over channels: without a branch, so that compilers make vectors of them.
 template <class T>
 void MergeBlock(std::size_t channels, double count_a, Moments a, double count, T* pivot, const double* sum,
                 const double* sum2) {
-  const double weight = count / (count_a + count);
+  double *origin = a.origin, *offset = a.offset, *m2 = a.m2;
+  if (count_a == 0) {
+    std::copy_n(pivot, channels, origin);
+    std::fill_n(offset, channels, 0.0);
+    std::fill_n(m2, channels, 0.0);
+  }
+  const double weight = count / (count_a + count), of_delta = count_a * weight;
   for (std::size_t c = 0; c < channels; ++c) {
     const double p = static_cast<double>(pivot[c]);
     const double shift = sum[c] / count;  // not times 1 / count, which is infinite for the least of weights
-    const double m2 = Overflowed(sum[c], sum2[c]) ? kInfinity : sum2[c] - sum[c] * shift;
-    if (count_a == 0) {
-      a.origin[c] = p;
-      a.offset[c] = a.m2[c] = 0;
-    }
-    const double delta = (p - a.origin[c]) + (shift - a.offset[c]);
-    a.offset[c] += delta * weight;
-    a.m2[c] += (m2 < 0 ? 0 : m2) + delta * delta * (count_a * weight);
+    const double about_mean = sum2[c] - sum[c] * shift, positive = about_mean < 0 ? 0 : about_mean;
+    const double delta = (p - origin[c]) + (shift - offset[c]);
+    offset[c] += delta * weight;
+    m2[c] += (Overflowed(sum[c], sum2[c]) ? kInfinity : positive) + delta * delta * of_delta;
     pivot[c] = static_cast<T>(p + shift);
   }
 }
@@ -53,14 +57,19 @@ void MergeBlock(std::size_t channels, double count_a, Moments a, double count, T
 template <class T>
 bool Recenter(Precision precision, std::size_t channels, double count, T* pivot, const double* sum,
               const double* sum2) {
-  const double off_centre = OffCentre(precision);
+  const double allowed = OffCentre(precision) * count;
+  const auto is_off = [&](std::size_t c) {
+    return Overflowed(sum[c], sum2[c]) | (sum[c] * sum[c] > allowed * sum2[c]);
+  };
+  std::int64_t off = 0;
+  for (std::size_t c = 0; c < channels; ++c) off += is_off(c) ? 1 : 0;
+  if (off == 0) return false;
   bool moved = false;
   for (std::size_t c = 0; c < channels; ++c) {
-    if (Overflowed(sum[c], sum2[c]) || sum[c] * sum[c] > off_centre * count * sum2[c]) {
-      const T mean = static_cast<T>(static_cast<double>(pivot[c]) + sum[c] / count);
-      moved = moved || mean != pivot[c];
-      pivot[c] = mean;
-    }
+    if (!is_off(c)) continue;
+    const T mean = static_cast<T>(static_cast<double>(pivot[c]) + sum[c] / count);
+    moved = moved || mean != pivot[c];
+    pivot[c] = mean;
   }
   return moved;
 }

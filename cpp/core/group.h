@@ -15,8 +15,9 @@ namespace batchnorm {
 template <class T>
 T Saturate(double value) {
   constexpr double kLargest = std::numeric_limits<T>::max();
+  if (std::abs(value) <= kLargest) return static_cast<T>(value);
   if (std::isnan(value)) return std::numeric_limits<T>::quiet_NaN();
-  return static_cast<T>(std::isfinite(value) ? std::clamp(value, -kLargest, kLargest) : value);
+  return static_cast<T>(std::isfinite(value) ? std::copysign(kLargest, value) : value);
 }
 
 // What rounding `value` to T takes away.

@@ -15,6 +15,8 @@ constexpr std::size_t kTileElements = 65536;
 constexpr std::size_t kRowsTileElements = 262144;
 constexpr std::size_t kFewChunks = 8;                       // for a few threads; larger arrays have more
 constexpr std::size_t kLeastRows = 64;                      // of wide tiles: what is done once a block should not show
+constexpr std::size_t kLeastChunkRows = 192;                // merging a chunk costs each column as much as 50 rows
+constexpr std::size_t kFewColumns = 512;                    // of a group, where there are too few rows for chunks
 constexpr std::size_t kMostColumns = 2048;                  // parameters and sums of one tile stay in L1 and L2
 constexpr std::size_t kLeastColumns = 256;                  // the loop over rows of a tile should not show
 constexpr std::size_t kShortRun = 32;                       // shorter runs are gathered: a kernel call would cost more
@@ -58,7 +60,8 @@ Plan::Plan(const Layout& layout, const Operand<E>& x, Purpose purpose, Company c
     tile_elements = tile_positions = kTileElements;
     quantum = kMostLanes;
   } else {
-    const std::size_t most = std::max<std::size_t>(1, kMostColumns / inner_);
+    const bool few_rows = purpose == Purpose::kSums && positions_ < 2 * kLeastChunkRows;
+    const std::size_t most = std::max<std::size_t>(1, (few_rows ? kFewColumns : kMostColumns) / inner_);
     const std::size_t step = kMostLanes / std::gcd(inner_, kMostLanes);
     group_channels_ = channels_ <= most
                           ? channels_
@@ -94,6 +97,9 @@ Plan::Plan(const Layout& layout, const Operand<E>& x, Purpose purpose, Company c
   const std::size_t most_memory = std::max<std::size_t>(std::size_t{1} << 20, values * channels_ * x.ItemSize() / 64);
   chunks_ = std::min({CeilDiv(kTasks, groups_), kMostChunks, units, most_memory / (channels_ * kPartialBytes),
                       values * group_channels_ / tile_elements});
+  if (walk_ == Walk::kRows && purpose == Purpose::kSums) {
+    chunks_ = std::min(chunks_, positions_ / repeat_ / kLeastChunkRows);
+  }
   chunks_ = std::max<std::size_t>(1, chunks_);
   const auto source_of = [](std::size_t bytes, std::size_t cached) {
     return bytes > cached ? Source::kMemory : Source::kCache;

@@ -12,9 +12,11 @@ namespace {
 
 // Rows of short planes fill vectors where plane by plane would end one at every plane; long planes need no column sums.
 // Sums cross between 7 x 7 and 14 x 14. A map has no sums to close at the end of a plane, so it crosses earlier; runs
-// that the plan holds too short (kShortRun) it would gather.
+// that the plan holds too short (kShortRun) it would gather. So do sums of a small batch, for sums of columns are
+// folded once, however few planes they add up.
 constexpr std::size_t kLongestInner = 128;
 constexpr std::size_t kLongestInnerOfMap = 32;
+constexpr std::size_t kSmallBatch = 8;
 
 constexpr std::size_t kMostAxes = 64;  // as many as NumPy has
 
@@ -165,7 +167,8 @@ Layout LayoutOf(const ArrayView& x, std::size_t channel_axis, Purpose purpose) {
   for (const Axis& a : AxesOf(x, layout.inner_axes)) columns.push_back(a);
   const std::size_t item = ItemSize(x.dtype);
   const bool channel_innermost = layout.inner_axes.empty();
-  const std::size_t longest = purpose == Purpose::kSums ? kLongestInner : kLongestInnerOfMap;
+  const bool long_sums = purpose == Purpose::kSums && layout.positions > kSmallBatch;
+  const std::size_t longest = long_sums ? kLongestInner : kLongestInnerOfMap;
   const bool short_planes = layout.inner < longest && IsOneRun(Merge(columns, 0), item);
   if (layout.channels > 1 && (channel_innermost || short_planes)) {
     layout.walk = Walk::kRows;
