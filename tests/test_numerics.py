@@ -140,6 +140,17 @@ def test_sparse_two_valued_data(isa: str, dtype: Any, axis: int, share: float, a
     assert_every_row(from_sequence(values.astype(dtype), axis), axis)
 
 
+@pytest.mark.parametrize("length", [47, 49, 60, 63])
+def test_sparse_data_in_short_rows(isa: str, length: int) -> None:
+    """Rows apart that end between vectors, whose ends must not be longer sums than the rest."""
+    rng = np.random.default_rng(0)
+    for share in (0.5, 0.1, 0.01):
+        a = rng.uniform(0.5, 1.5, (1, 16, 1))
+        x = np.where(rng.random((512, 16, length + 3)) < share, a, 0).astype(np.float32)[:, :, :length]
+        y, saved = bn.batch_norm_train(x)
+        assert_forward(y, saved, x, oracle.train(x))
+
+
 @pytest.mark.parametrize("period", [2, 4, 16, 64])
 def test_periodic_data(isa: str, dtype: Any, axis: int, period: int) -> None:
     """Each lane of a vector sees few values, or one, so its rounding errors add up in the same direction."""

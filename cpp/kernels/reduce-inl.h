@@ -114,7 +114,7 @@ BATCHNORM_INLINE auto Join(const ExactSum<Acc, kKeeps> (&u)[N], Vec<Acc> start) 
 }
 
 // Planar: both sums over a channel's part of the tile. Chains go on from row to row, so that short rows cost what long
-// ones do. What is left of a row is a round of its own, which adds to the first accumulator.
+// ones do. What is left of a row is a round of its own, which as any other adds once at most to an accumulator.
 template <class E, class Acc, class TermAt>
 BATCHNORM_INLINE void ReduceTile(std::size_t rows, std::size_t cols, TermAt term, double* sum_u, double* sum_ab) {
   using Sum = ExactSum<Acc, kKeepsLost<E, Acc>>;
@@ -149,8 +149,9 @@ BATCHNORM_INLINE void ReduceTile(std::size_t rows, std::size_t cols, TermAt term
       }
       rounds += steps;
       if (steps == 0) {
-        for (; i + kLanes<Acc> <= cols; i += kLanes<Acc>) add(r, i, 0, All{});
-        if (i < cols) add(r, i, 0, First{cols - i});
+        constexpr std::size_t kLast = kAccumulators - 1;
+        for (std::size_t k = 0; k < kLast && i + kLanes<Acc> <= cols; ++k, i += kLanes<Acc>) add(r, i, k, All{});
+        if (i < cols) add(r, i, kLast, First{cols - i});
         i = cols;
         ++rounds;
       }
