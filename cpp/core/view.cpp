@@ -54,18 +54,23 @@ bool Aligned(const ArrayView& x, std::size_t item) {
   return misaligned == 0;
 }
 
+// The address of a place in the first `count` of nested axes, counted from 0; `index` takes where it is on each.
+char* Find(const std::vector<Axis>& axes, std::size_t count, char* base, std::size_t place, std::size_t* index) {
+  for (std::size_t d = count; d-- > 0; place /= axes[d].extent) {
+    index[d] = place % axes[d].extent;
+    base += static_cast<std::ptrdiff_t>(index[d]) * axes[d].stride;
+  }
+  return base;
+}
+
 // Calls body(address, stride, n) for each stretch of the elements [begin, begin + count) of nested axes.
 template <class Body>
 void WalkAxes(const std::vector<Axis>& axes, char* base, std::size_t begin, std::size_t count, Body body) {
   const Axis inner = axes.back();
   const std::size_t outer_axes = axes.size() - 1;
   std::array<std::size_t, kMostAxes> index;
-  std::size_t i = begin % inner.extent, rest = begin / inner.extent;
-  char* p = base;
-  for (std::size_t d = outer_axes; d-- > 0; rest /= axes[d].extent) {
-    index[d] = rest % axes[d].extent;
-    p += static_cast<std::ptrdiff_t>(index[d]) * axes[d].stride;
-  }
+  std::size_t i = begin % inner.extent;
+  char* p = Find(axes, outer_axes, base, begin / inner.extent, index.data());
   while (count > 0) {
     const std::size_t n = std::min(count, inner.extent - i);
     body(p + static_cast<std::ptrdiff_t>(i) * inner.stride, inner.stride, n);
@@ -259,7 +264,9 @@ bool Operand<E>::Direct(const Block& block, Tile<E>* tile) const {
   } else if (!within) {
     return false;
   }
-  char* p = At(block.first) + static_cast<std::ptrdiff_t>(block.channel) * channel_stride_;
+  std::array<std::size_t, kMostAxes> index;
+  char* p = Find(positions_, positions_.size(), data_, block.first, index.data());
+  p += static_cast<std::ptrdiff_t>(block.channel) * channel_stride_;
   *tile = {reinterpret_cast<E*>(p),
            block.rows,
            block.cols,
@@ -269,16 +276,6 @@ bool Operand<E>::Direct(const Block& block, Tile<E>* tile) const {
            TileChannels(block),
            channel_stride_ / kItem};
   return true;
-}
-
-template <class E>
-char* Operand<E>::At(std::size_t position) const {
-  char* p = data_;
-  for (std::size_t d = positions_.size(); position > 0; position /= positions_[d].extent) {
-    --d;
-    p += static_cast<std::ptrdiff_t>(position % positions_[d].extent) * positions_[d].stride;
-  }
-  return p;
 }
 
 template <class E>

@@ -146,7 +146,6 @@ class Operand {
   std::size_t TileChannels(const Block& block) const {
     return walk_ == Walk::kPlanar && !block.RowsAreChannels() ? block.channels : 1;
   }
-  char* At(std::size_t position) const;
   void Scatter(const Block& block, const E* from) const;
   template <class Body>
   void ForEachRun(const Block& block, Body body) const;
