@@ -46,6 +46,15 @@ def test_statistics_are_exact(isa: str, integer: Any, few_case: Case) -> None:
         assert abs(Fraction(stats.m2[c]) - m2) <= m2 * Fraction(1, 2**50)
 
 
+@pytest.mark.parametrize("total_and_count", [(146090, 2259), (25374, 2455), (412104, 2795)], ids=str)
+def test_a_mean_is_rounded_once(total_and_count: tuple[int, int]) -> None:
+    """By way of long double, which rounds these to the middle of two float64, the mean would be the other one."""
+    total, count = total_and_count
+    x = np.full((count, 1), total // count, np.uint8)
+    x[: total % count] += 1
+    assert bn.channel_stats(x).mean[0] == float(Fraction(total, count))
+
+
 @pytest.mark.parametrize("axis", [1, -1])
 def test_sums_beyond_two_to_the_53(isa: str, axis: int) -> None:
     """Squares of 65535 pass it after two million; a sum in float64 would lose the ones."""

@@ -21,6 +21,13 @@ bool Overflowed(double sum, double sum2) { return (sum - sum == 0) & !(sum2 - su
 std::uint64_t Bits(std::int64_t integer) { return static_cast<std::uint64_t>(integer); }
 std::int64_t Wrapped(std::uint64_t bits) { return static_cast<std::int64_t>(bits); }
 
+// A quotient of what float64 holds exactly is rounded once; in long double it would be twice.
+double Quotient(std::int64_t a, std::int64_t b) {
+  constexpr std::int64_t kExact = std::int64_t{1} << 53;
+  if (-kExact <= a && a <= kExact && b <= kExact) return static_cast<double>(a) / static_cast<double>(b);
+  return static_cast<double>(static_cast<long double>(a) / static_cast<long double>(b));
+}
+
 }  // namespace
 
 void MergeMoments(std::size_t channels, double count_a, Moments a, double count_b, Moments b) {
@@ -119,7 +126,7 @@ void MomentsOfSums(std::size_t channels, const std::int64_t* count, const std::i
     m2[c] = 0;
     if (count[c] == 0) continue;
     const long double n = static_cast<long double>(count[c]);
-    mean[c] = static_cast<double>(static_cast<long double>(total[c]) / n);
+    mean[c] = Quotient(total[c], count[c]);
     const std::uint64_t near = Bits(std::llrint(mean[c])), sum = Bits(total[c]), whole = Bits(count[c]) * near;
     const long double rest = static_cast<long double>(Wrapped(sum - whole));
     const long double about = static_cast<long double>(Wrapped(Bits(squares[c]) - near * (2 * sum - whole)));

@@ -57,7 +57,8 @@ struct IntegerSums {
   void Add(std::size_t channels, const std::int64_t* total_b, const std::int64_t* squares_b) const;
 };
 
-// Mean and m2 of integers with these sums, rounded once where long double is longer than double; NaN and 0 of none.
+// Mean and m2 of integers with these sums: the mean rounded once where float64 holds the sum, all else from long
+// double; NaN and 0 of none.
 void MomentsOfSums(std::size_t channels, const std::int64_t* count, const std::int64_t* total,
                    const std::int64_t* squares, double* mean, double* m2);
 

@@ -189,7 +189,7 @@ def merge_stats(own: Stats, other: Stats, /) -> Stats:
     """
 
 def moments_of_sums(count: Int64Array, total: Int64Array, squares: Int64Array, /) -> tuple[Float64Array, Float64Array]:
-    """(mean, m2) of integers with these sums, rounded once where long double is longer than double."""
+    """(mean, m2) of integers with these sums: the mean rounded once where float64 holds the sum."""
 
 def update_running_stats(
     running_mean: object,
