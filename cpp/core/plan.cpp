@@ -13,8 +13,10 @@ namespace {
 // once a block, so tiles of rows are longer, up to 1 MB, where enough chunks are left.
 constexpr std::size_t kTileElements = 65536;
 constexpr std::size_t kRowsTileElements = 262144;
-constexpr std::size_t kFewChunks = 8;                       // for a few threads; larger arrays have more
-constexpr std::size_t kLeastRows = 64;                      // of wide tiles: what is done once a block should not show
+constexpr std::size_t kMapTileElements = 16384;  // at least: a map leaves nothing to merge
+constexpr std::size_t kFewChunks = 8;            // for a few threads; larger arrays have more
+constexpr std::size_t kLeastRows = 64;           // of wide tiles: what is done once a block should not show
+constexpr std::size_t kLeastMapRows = 16;
 constexpr std::size_t kLeastChunkRows = 192;                // merging a chunk costs each column as much as 50 rows
 constexpr std::size_t kFewColumns = 512;                    // of a group, where there are too few rows for chunks
 constexpr std::size_t kMostColumns = 2048;                  // parameters and sums of one tile stay in L1 and L2
@@ -49,6 +51,11 @@ Plan::Plan(const Layout& layout, const Operand<E>& x, Purpose purpose, Company c
     : walk_(layout.walk), positions_(layout.positions), channels_(layout.channels), inner_(layout.inner) {
   run_ = x.Run();
   const bool alone = company == Company::kNone;
+  const bool sums = purpose == Purpose::kSums;
+  // Enough chunks for a few threads, where the array is large enough.
+  const auto few_elements = [&](std::size_t most) {
+    return std::clamp(layout.Values() / kFewChunks, sums ? kTileElements : kMapTileElements, most);
+  };
   std::size_t tile_elements, tile_positions, quantum;
   if (walk_ == Walk::kPlanar) {
     if (run_ < std::min(kShortRun, positions_)) run_ = 0;
@@ -57,10 +64,11 @@ Plan::Plan(const Layout& layout, const Operand<E>& x, Purpose purpose, Company c
     const std::size_t neighbours =
         map_rows_ == PlanarRows::kRuns ? 1 : Neighbours(layout.ValuesPerChannel() * x.ItemSize(), purpose);
     group_channels_ = std::clamp<std::size_t>(std::max(small, neighbours), 1, channels_);
-    tile_elements = tile_positions = kTileElements;
+    tile_positions = kTileElements;
+    tile_elements = few_elements(kTileElements);
     quantum = kMostLanes;
   } else {
-    const bool few_rows = purpose == Purpose::kSums && positions_ < 2 * kLeastChunkRows;
+    const bool few_rows = sums && positions_ < 2 * kLeastChunkRows;
     const std::size_t most = std::max<std::size_t>(1, (few_rows ? kFewColumns : kMostColumns) / inner_);
     const std::size_t step = kMostLanes / std::gcd(inner_, kMostLanes);
     group_channels_ = channels_ <= most
@@ -75,9 +83,8 @@ Plan::Plan(const Layout& layout, const Operand<E>& x, Purpose purpose, Company c
     const std::size_t least =
         repeat_ > 1 ? std::max(kLeastRows, kTileElements / columns) * repeat_ / 8 : kMostLanes / 2;
     if (run_ < std::min(least, positions_) || (repeat_ > 1 && !x.DensePositions())) run_ = 0;
-    tile_elements = run_ == 0 || !alone ? kTileElements
-                                        : std::clamp(layout.Values() / kFewChunks, kTileElements, kRowsTileElements);
-    tile_positions = std::max(kLeastRows, tile_elements / columns) * repeat_;
+    tile_elements = run_ == 0 || !alone ? kTileElements : few_elements(kRowsTileElements);
+    tile_positions = std::max(sums ? kLeastRows : kLeastMapRows, tile_elements / columns) * repeat_;
   }
   groups_ = CeilDiv(channels_, group_channels_);
 
@@ -97,7 +104,7 @@ Plan::Plan(const Layout& layout, const Operand<E>& x, Purpose purpose, Company c
   const std::size_t most_memory = std::max<std::size_t>(std::size_t{1} << 20, values * channels_ * x.ItemSize() / 64);
   chunks_ = std::min({CeilDiv(kTasks, groups_), kMostChunks, units, most_memory / (channels_ * kPartialBytes),
                       values * group_channels_ / tile_elements});
-  if (walk_ == Walk::kRows && purpose == Purpose::kSums) {
+  if (walk_ == Walk::kRows && sums) {
     chunks_ = std::min(chunks_, positions_ / repeat_ / kLeastChunkRows);
   }
   chunks_ = std::max<std::size_t>(1, chunks_);
