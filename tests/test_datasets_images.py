@@ -16,7 +16,7 @@ pytest.importorskip("PIL", reason="needs the extra [datasets]")
 
 from PIL import Image
 
-from batchnorm import datasets
+from batchnorm import _core, datasets
 from batchnorm.datasets import _images, _items, _parts
 from data_sets import assert_of
 from images import write_png16, write_tiff
@@ -332,10 +332,16 @@ def test_items_depend_on_the_files_alone() -> None:
     assert _images._starts([mb, 2 * mb, mb // 2, mb // 2, 1]) == [0, 1, 2, 4, 5]
 
 
-def test_small_images_are_taken_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+WAYS = sorted({False, _images._lends(Image)})  # whether Pillow lends its pixels
+
+
+@pytest.mark.parametrize("lends", WAYS)
+def test_small_images_are_taken_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lends: bool) -> None:
     """In several calls, where they are more than a window."""
     x = pixels("RGB", 20)
-    monkeypatch.setattr(_items, "WINDOW", 3 * x[0].nbytes - 1)
+    each = (4 if lends else 3) * SIDES[0] * SIDES[1]
+    monkeypatch.setattr(_images, "_lends", lambda image: lends)
+    monkeypatch.setattr(_items, "WINDOW", 3 * each - 1)
     calls: list[int] = []
     channel_stats = _items.channel_stats
 
@@ -345,7 +351,42 @@ def test_small_images_are_taken_together(tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(_items, "channel_stats", counting)
     assert_of(statistics(folder_of(tmp_path, x), workers=1), x, -1, items=20)
-    assert calls == [3 * x[0].size] * 6 + [2 * x[0].size]
+    assert calls == [3 * each] * 6 + [2 * each]
+
+
+@pytest.mark.parametrize("lends", WAYS)
+@pytest.mark.parametrize("asked", [None, *CHANNELS])
+@pytest.mark.parametrize("mode", CHANNELS)
+def test_pixels_that_pillow_lends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, asked: Any, lends: bool
+) -> None:
+    monkeypatch.setattr(_images, "_lends", lambda image: lends)
+    folder = folder_of(tmp_path, pixels(mode, 5))
+    as_pillow = {"grey": "L"}.get(asked or mode, asked or mode)
+    images = [np.asarray(Image.open(path).convert(as_pillow)) for path in sorted(folder.iterdir())]
+    want = np.stack(images).reshape(5, *SIDES, CHANNELS[asked or mode])
+    assert_of(statistics(folder, mode=asked), want, -1, items=5)
+
+
+def test_images_that_pillow_lends_among_others(tmp_path: Path) -> None:
+    """A TIFF is copied, without the spare byte."""
+    x = pixels("RGB", 6)
+    for i, image in enumerate(x):
+        save(tmp_path / f"{i}{'.tif' if i % 2 else '.png'}", image)
+    assert_of(statistics(tmp_path), x, -1, items=6)
+
+
+@pytest.mark.skipif(not WAYS[-1], reason="needs Pillow 11.2 or newer, without PILLOW_ALIGNMENT")
+def test_lent_bytes() -> None:
+    x = pixels("RGBA")[0]
+    lent = _core.lent_bytes(*Image.fromarray(x).__arrow_c_array__())  # the image is gone
+    assert not lent.flags.writeable
+    np.testing.assert_array_equal(lent.reshape(x.shape), x)
+    schema, array = Image.new("F", (2, 2)).__arrow_c_array__()
+    with pytest.raises(TypeError, match=r"^arrow_schema: expected uint8 or lists of 4 uint8, got f$"):
+        _core.lent_bytes(schema, array)
+    with pytest.raises(ValueError, match="PyCapsule"):
+        _core.lent_bytes(array, schema)
 
 
 def test_a_small_image_is_freed_before_the_next_one_is_decoded() -> None:

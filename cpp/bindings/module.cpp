@@ -5,5 +5,6 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
   batchnorm::bindings::RegisterForward(m);
   batchnorm::bindings::RegisterBackward(m);
   batchnorm::bindings::RegisterStatistics(m);
+  batchnorm::bindings::RegisterArrow(m);
   batchnorm::bindings::RegisterSystem(m);
 }

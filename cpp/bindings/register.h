@@ -8,6 +8,7 @@ namespace batchnorm::bindings {
 void RegisterForward(pybind11::module_& m);
 void RegisterBackward(pybind11::module_& m);
 void RegisterStatistics(pybind11::module_& m);
+void RegisterArrow(pybind11::module_& m);
 void RegisterSystem(pybind11::module_& m);
 
 }  // namespace batchnorm::bindings

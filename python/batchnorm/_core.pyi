@@ -191,6 +191,11 @@ def merge_stats(own: Stats, other: Stats, /) -> Stats:
 def moments_of_sums(count: Int64Array, total: Int64Array, squares: Int64Array, /) -> tuple[Float64Array, Float64Array]:
     """(mean, m2) of integers with these sums: the mean rounded once where float64 holds the sum."""
 
+def lent_bytes(schema: object, array: object, /) -> NDArray[np.uint8]:
+    """What another package lends by the Arrow PyCapsule interface, read-only and not copied: uint8 as shape (n, 1),
+    lists of four as (n, 4).
+    """
+
 def update_running_stats(
     running_mean: object,
     running_var: object,

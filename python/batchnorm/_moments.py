@@ -122,6 +122,12 @@ def placed(some: Moments, first: int, channels: int) -> Moments:
     return frozen(Moments(*map(wide, some.arrays, nothing)))
 
 
+def first_channels(some: Moments, channels: int) -> Moments:
+    """Return the moments of so many channels."""
+    arrays: list[Any] = [None if array is None else array[:channels].copy() for array in some.arrays]
+    return frozen(Moments(*arrays))
+
+
 def same(a: Moments, b: Moments) -> bool:
     """Whether both hold the same numbers, NaN being equal to NaN."""
     if (a.minimum is None) != (b.minimum is None):

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from .._channel_stats import ChannelStats, channel_stats
-from .._moments import placed
+from .._moments import first_channels, placed
 from ._arrays import block_of
 from ._axes import Axis
 from ._checkpoint import Prefix
@@ -40,8 +40,12 @@ class _Heap:
     def is_full(self) -> bool:
         return self._filled >= WINDOW
 
+    def takes(self, block: Block) -> bool:
+        """Tell whether a block is like those that are here; all have the same dtype."""
+        return self._like is None or self._like.array.shape[-1] == block.array.shape[-1]
+
     def add(self, block: Block) -> None:
-        """Take a block in; all have the same dtype and number of channels."""
+        """Take a block in."""
         values = np.ascontiguousarray(block.array)
         room = self._worker.buffer(WINDOW + SMALL)[self._filled : self._filled + values.nbytes]
         # NumPy would give up the GIL for this.
@@ -52,10 +56,10 @@ class _Heap:
     def take(self) -> Iterator[Block]:
         """Yield all of them as one block, if there are some, and forget them."""
         if self._like is not None:
-            array, axis = self._like.array, self._like.axis
+            array, axis, spare = self._like.array, self._like.axis, self._like.spare
             rows = self._worker.buffer(self._filled).view(array.dtype).reshape(-1, array.shape[-1])
             self._filled, self._like = 0, None
-            yield Block(rows, None if axis is None else 1)
+            yield Block(rows, None if axis is None else 1, spare=spare)
 
 
 class Gatherer:
@@ -91,7 +95,7 @@ class Gatherer:
         """Return the statistics of a piece; None of a small one, which is on the heap."""
         total = None
         for block in _read(piece, worker):
-            if block.small:
+            if block.small and heap.takes(block):
                 heap.add(block)
                 continue
             try:
@@ -114,9 +118,11 @@ class Gatherer:
             nan_policy=self._nan_policy,
             extremes=self._extremes,
         )
+        assert stats._moments is not None
+        if block.spare:
+            return ChannelStats._holding(first_channels(stats._moments, len(stats.count) - block.spare))
         if block.channels is None or block.channels == len(stats.count):
             return stats
-        assert stats._moments is not None
         return ChannelStats._holding(placed(stats._moments, block.first, block.channels))
 
     def of_stream(

@@ -27,7 +27,8 @@ KINDS = "a JPEG, PNG or TIFF image, or a name that ends in .npy, .npz, .h5, .hdf
 class Block(NamedTuple):
     """Values in memory. Without `channels` they have all channels of the part, else those from `first` on.
 
-    What is `small` has at most so many bytes, its channels last, and is the only block of its piece.
+    What is `small` has at most so many bytes, its channels last, and is the only block of its piece. The last `spare`
+    channels of the array hold no values.
     """
 
     array: Array
@@ -35,6 +36,7 @@ class Block(NamedTuple):
     first: int = 0
     channels: int | None = None
     small: bool = False
+    spare: int = 0
 
 
 class Piece(NamedTuple):

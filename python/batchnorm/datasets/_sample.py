@@ -66,7 +66,7 @@ def _blocks(part: Part, item: int, worker: Worker) -> Iterator[Block]:
 def _collect(block: Block, found: list[list[Array]], most: int) -> None:
     """Take at most about so many values of each channel of a block."""
     array = block.array[np.newaxis] if block.axis is None else np.moveaxis(block.array, block.axis, 0)
-    for channel, values in enumerate(array, block.first):
+    for channel, values in enumerate(array[: len(array) - block.spare], block.first):
         some = values.flat[:: max(1, values.size // most)]
         found[channel].append(some[np.isfinite(some)].copy())
 
