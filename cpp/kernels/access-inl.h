@@ -46,13 +46,12 @@ class Ahead {
   template <class E>
   BATCHNORM_INLINE Ahead(const Tile<E>& tile, std::size_t cols) : on_(tile.source != Source::kCache), cols_(cols) {
     constexpr std::size_t kElements = kAheadBytes / sizeof(E);
-    if (tile.source == Source::kNext || tile.channels > 1) {
-      const auto channels = static_cast<std::ptrdiff_t>(kElements / (tile.rows * cols) + 1);
-      cols_ = static_cast<std::size_t>(-1);  // no row ends
-      rows_ = 0;
-      rest_ = static_cast<std::size_t>(tile.source == Source::kNext
-                                           ? tile.next / static_cast<std::ptrdiff_t>(sizeof(E))
-                                           : channels * tile.channel_stride);
+    if (tile.source == Source::kNext) {
+      GoTo(tile.next / static_cast<std::ptrdiff_t>(sizeof(E)));
+      return;
+    }
+    if (tile.channels > 1 && cols > 0) {
+      GoTo(static_cast<std::ptrdiff_t>(kElements / (tile.rows * cols) + 1) * tile.channel_stride);
       return;
     }
     rows_ = cols == 0 ? 0 : kElements / cols;
@@ -73,6 +72,13 @@ class Ahead {
   }
 
  private:
+  // So many elements further, whatever the row.
+  BATCHNORM_INLINE void GoTo(std::ptrdiff_t elements) {
+    cols_ = static_cast<std::size_t>(-1);
+    rows_ = 0;
+    rest_ = static_cast<std::size_t>(elements);
+  }
+
   bool on_;
   std::size_t cols_, rows_, rest_;
 };

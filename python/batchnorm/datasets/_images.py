@@ -86,7 +86,8 @@ class Images:
                 if frame:
                     image.seek(frame)
                 mode, bits = self._kind_of(image)
-                if self._lends and bits == 8 and image.format != "TIFF" and 4 * image.width * image.height <= SMALL:
+                small = frames == 1 and 4 * image.width * image.height <= SMALL
+                if self._lends and small and bits == 8 and image.format != "TIFF":
                     yield _lent(image, _of_pillow(mode))
                     continue
                 for pixels in self._pixels(path, image, frame, mode, bits):
