@@ -39,7 +39,7 @@ void MergeMoments(std::size_t channels, double count_a, Moments a, double count_
   }
 }
 
-// Loops over channels: without a branch, so that compilers make vectors of them.
+// Its loop has no branch, so that compilers make vectors of it.
 template <class T>
 void MergeBlock(std::size_t channels, double count_a, Moments a, double count, T* pivot, const double* sum,
                 const double* sum2) {

@@ -13,10 +13,10 @@ namespace {
 // once a block, so tiles of rows are longer, up to 1 MB, where enough chunks are left.
 constexpr std::size_t kTileElements = 65536;
 constexpr std::size_t kRowsTileElements = 262144;
-constexpr std::size_t kMapTileElements = 16384;  // at least: a map leaves nothing to merge
-constexpr std::size_t kFewChunks = 8;            // for a few threads; larger arrays have more
-constexpr std::size_t kLeastRows = 64;           // of wide tiles: what is done once a block should not show
-constexpr std::size_t kLeastMapRows = 16;
+constexpr std::size_t kMapTileElements = 16384;             // at least: a map leaves nothing to merge
+constexpr std::size_t kFewChunks = 8;                       // for a few threads; larger arrays have more
+constexpr std::size_t kLeastRows = 64;                      // of wide tiles: what is done once a block should not show
+constexpr std::size_t kLeastMapRows = 16;                   // likewise, where there are no sums to fold
 constexpr std::size_t kLeastChunkRows = 192;                // merging a chunk costs each column as much as 50 rows
 constexpr std::size_t kFewColumns = 512;                    // of a group, where there are too few rows for chunks
 constexpr std::size_t kMostColumns = 2048;                  // parameters and sums of one tile stay in L1 and L2

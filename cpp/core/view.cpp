@@ -12,8 +12,8 @@ namespace {
 
 // Rows of short planes fill vectors where plane by plane would end one at every plane; long planes need no column sums.
 // Sums cross between 7 x 7 and 14 x 14. A map has no sums to close at the end of a plane, so it crosses earlier; runs
-// that the plan holds too short (kShortRun) it would gather. So do sums of a small batch, for sums of columns are
-// folded once, however few planes they add up.
+// that the plan holds too short (kShortRun) it would gather. Sums of a small batch cross there too: sums
+// of columns are folded once, however few planes they add up.
 constexpr std::size_t kLongestInner = 128;
 constexpr std::size_t kLongestInnerOfMap = 32;
 constexpr std::size_t kSmallBatch = 8;

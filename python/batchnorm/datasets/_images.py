@@ -16,7 +16,6 @@ from ._parts import KINDS, SMALL, WINDOW, Array, Block, Piece
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
 MODES = ("grey", "RGB", "RGBA")
-_CHANNELS = {"L": 1, "RGB": 3, "RGBA": 4}  # by Pillow's names
 _FORMATS = ("JPEG", "PNG", "TIFF")
 # Tags of TIFF 6.0.
 _BITS_PER_SAMPLE, _PHOTOMETRIC_INTERPRETATION, _PLANAR_CONFIGURATION, _SAMPLE_FORMAT = 258, 262, 284, 339
@@ -207,7 +206,7 @@ def _lent(image: Any, mode: str) -> Block:
     image.load()
     converted = image if image.mode == mode else image.convert(mode)
     pixels = _core.lent_bytes(*converted.__arrow_c_array__())
-    return Block(pixels, -1, small=True, spare=pixels.shape[1] - _CHANNELS[mode])
+    return Block(pixels, -1, small=True, spare=pixels.shape[1] - len(converted.getbands()))
 
 
 def _strips(image: Any, mode: str) -> Iterator[Array]:
