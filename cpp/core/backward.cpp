@@ -262,8 +262,8 @@ void SetZero(std::size_t channels, const ParameterGradients& out, ChannelVector 
 //     done(c, sums)          takes the sums
 template <class Form>
 void Backward(const ArrayView& dy, const ArrayView* x, const ArrayView& dx, std::size_t axis,
-              const EpilogueGradient& epilogue, Workers workers, std::int64_t count, const ParameterGradients& out,
-              const Form& form) {
+              const EpilogueGradient& epilogue, StoreKind store, Workers workers, std::int64_t count,
+              const ParameterGradients& out, const Form& form) {
   const ArrayView& like = x ? *x : *epilogue.y;
   const Layout layout = LayoutOf(like, axis, Purpose::kSums);
   if (layout.ValuesPerChannel() == 0) SetZero(layout.channels, out, epilogue.dslope);
@@ -287,9 +287,8 @@ void Backward(const ArrayView& dy, const ArrayView* x, const ArrayView& dx, std:
     const bool dresidual_is_dy = dresidual && epilogue.dresidual->data == dy.data;
     const GradientJob<E, In, decltype(gradient)> job{in, Form::kStatisticsAreFunctionsOfX,
                                                      dresidual ? &*dresidual : nullptr, dresidual_is_dy, gradient};
-    const std::size_t read_again = Form::kStatisticsAreFunctionsOfX ? BytesOf(layout, like) : 0;
     RunSweeps<Lane<E>>(
-        plan, WorkersFor(BytesOf(layout, like), workers), reducer,
+        plan, WorkersFor(BytesOf(like), workers), reducer,
         [&](const Group<Lane<E>>& group) {
           reducer.Finish(group, [&](std::size_t c, GradientSums sums) {
             out.dbias.Set(c, sums.g);
@@ -298,7 +297,7 @@ void Backward(const ArrayView& dy, const ArrayView* x, const ArrayView& dx, std:
             form.done(c, sums);
           });
         },
-        Mapper(plan, table, dx_operand, StoreFor(BytesOf(layout, dx), read_again + BytesOf(layout, dy)), job));
+        Mapper(plan, table, dx_operand, store, job));
   });
 }
 
@@ -345,16 +344,16 @@ struct InferenceForm {
 }  // namespace
 
 void PartBackward(const ArrayView& dy, const ArrayView* x, const ArrayView& dx, std::size_t axis, const SavedPart& part,
-                  const EpilogueGradient& epilogue, Workers workers, const ParameterGradients& out) {
-  Backward(dy, x, dx, axis, epilogue, workers, part.count, out,
+                  const EpilogueGradient& epilogue, StoreKind store, Workers workers, const ParameterGradients& out) {
+  Backward(dy, x, dx, axis, epilogue, store, workers, part.count, out,
            TrainingForm{!x, part.mean, part.rstd, epilogue.affine, static_cast<double>(part.count)});
 }
 
 void InferenceBackward(const ArrayView& dy, const ArrayView& x, const ArrayView& dx, std::size_t axis,
                        ChannelVector mean, ChannelVector var, const EpilogueGradient& epilogue, double eps,
                        Workers workers, const ParameterGradients& out) {
-  Backward(dy, &x, dx, axis, epilogue, workers, CountOf(dy, axis, epilogue.mask), out,
-           InferenceForm{mean, var, epilogue.affine, eps, out});
+  Backward(dy, &x, dx, axis, epilogue, StoreFor(BytesOf(dx), BytesOf(dy)), workers, CountOf(dy, axis, epilogue.mask),
+           out, InferenceForm{mean, var, epilogue.affine, eps, out});
 }
 
 }  // namespace batchnorm

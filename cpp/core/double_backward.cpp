@@ -217,14 +217,14 @@ void DoubleBackward(const SecondGradient& second, const ArrayView& dy, const Arr
     const Plan plan(layout, in.x, Purpose::kSums);
     const SecondReducer<E> reducer(plan, table, in, TrainingPrecision<E>(count), form);
     const SecondJob<E> job{in, dx_operand, reducer, form};
-    const std::size_t bytes = BytesOf(layout, x);
+    const std::size_t bytes = BytesOf(x);
     RunSweeps<Lane<E>>(
         plan, WorkersFor(bytes, workers), reducer,
         [&](const Group<Lane<E>>& group) {
           reducer.Finish(
               group, [&](std::size_t c, const SecondSums& sums) { dweight.Set(c, form.Dweight(form.At(c, sums))); });
         },
-        Mapper(plan, table, ddy_operand, StoreFor(BytesOf(layout, ddy), 3 * bytes), job));
+        Mapper(plan, table, ddy_operand, StoreFor(BytesOf(ddy), 3 * bytes), job));
   });
 }
 

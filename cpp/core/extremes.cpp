@@ -89,7 +89,7 @@ void ChannelExtremes(const ArrayView& x, std::size_t axis, const ArrayView* mask
         high[c] = channel_high;
       });
     };
-    RunSweeps<Lane<E>>(plan, WorkersFor(BytesOf(layout, x), workers), reducer, finish, NoMap{});
+    RunSweeps<Lane<E>>(plan, WorkersFor(BytesOf(x), workers), reducer, finish, NoMap{});
   });
 }
 

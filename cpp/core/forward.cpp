@@ -47,8 +47,8 @@ void MapAffine(const ArrayView& in, const ArrayView& out, std::size_t axis, cons
     const Plan plan(layout, source, Purpose::kMap, CompanyOf(mask));
     const AffineJob job{source, after, masked, affine};
     RunSweeps<Lane<E>>(
-        plan, WorkersFor(BytesOf(layout, in), workers), NoSums{}, [](const Group<Lane<E>>&) {},
-        Mapper(plan, table, target, StoreFor(BytesOf(layout, out), 0), job));
+        plan, WorkersFor(BytesOf(in), workers), NoSums{}, [](const Group<Lane<E>>&) {},
+        Mapper(plan, table, target, StoreFor(BytesOf(out), 0), job));
   });
 }
 
@@ -63,10 +63,10 @@ void Renormalize(const Renormalization& of, std::size_t c, double eps, const Bat
 
 enum class Steps { kStatistics, kMap, kBoth };
 
-// Of one part of a batch. `running` may be null.
+// Of one part of a batch. `running` may be null; `store` is how y is written.
 void TrainPart(const ArrayView& x, const ArrayView& y, std::size_t axis, const Training& training,
                const Epilogue& epilogue, const ArrayView* mask, const RunningStats* running, Steps steps,
-               Workers workers, const BatchStatistics& batch) {
+               StoreKind store, Workers workers, const BatchStatistics& batch) {
   const Layout layout = LayoutOf(x, axis, Purpose::kSums);
   if (batch.count == 0) {
     for (double* field : {batch.mean, batch.rstd, batch.var}) std::fill_n(field, layout.channels, kNaN);
@@ -95,9 +95,8 @@ void TrainPart(const ArrayView& x, const ArrayView& y, std::size_t axis, const T
     const Plan plan(layout, source, Purpose::kSums, CompanyOf(mask));
     const AffineJob job{source, after, masked, affine_at};
     const MomentReducer<E> reducer(plan, table, layout, source, TrainingPrecision<E>(batch.count), mask);
-    const std::size_t bytes = BytesOf(layout, x);
-    const Mapper mapper(plan, table, target, StoreFor(BytesOf(layout, y), bytes), job);
-    const Workers several = WorkersFor(bytes, workers);
+    const Mapper mapper(plan, table, target, store, job);
+    const Workers several = WorkersFor(BytesOf(x), workers);
     const auto finish = [&](const Group<Lane<E>>& group) {
       reducer.Finish(group, [&](std::size_t c, double mean, double m2) {
         batch.mean[c] = mean;
@@ -167,7 +166,7 @@ bool ChannelStatistics(const ArrayView& x, std::size_t axis, const ArrayView* sh
     const Plan plan(layout, source, Purpose::kSums, CompanyOf(shared));
     const auto run = [&](const auto& reducer, auto take) {
       const auto finish = [&](const Group<Lane<E>>& group) { reducer.Finish(group, take); };
-      RunSweeps<Lane<E>>(plan, WorkersFor(BytesOf(layout, x), workers), reducer, finish, NoMap{});
+      RunSweeps<Lane<E>>(plan, WorkersFor(BytesOf(x), workers), reducer, finish, NoMap{});
     };
     const auto take = [&](std::size_t c, double channel_mean, double channel_m2) {
       mean[c] = channel_mean;
@@ -194,13 +193,14 @@ void TrainForward(const ArrayView& x, const ArrayView& y, std::size_t axis, cons
   const bool raises = training.on_nonfinite == OnNonfinite::kRaise;
   const bool guarded = training.on_nonfinite != OnNonfinite::kPropagate;
   const bool at_once = parts.size() == 1 && !guarded && !whole;
+  const StoreKind store = StoreFor(BytesOf(y), BytesOf(slices.Of(x, 0)));
   const auto run = [&](Steps steps) {
     for (std::size_t i = 0; i < parts.size(); ++i) {
       const auto residual = slices.Of(training.epilogue.residual, i), signs = slices.Of(training.epilogue.signs, i);
       const auto mask = slices.Of(training.mask, i);
       TrainPart(slices.Of(x, i), slices.Of(y, i), axis, training,
                 {training.epilogue.slope, PointerTo(residual), PointerTo(signs)}, PointerTo(mask),
-                at_once ? training.running : nullptr, steps, workers, parts[i]);
+                at_once ? training.running : nullptr, steps, store, workers, parts[i]);
     }
   };
   run(raises ? Steps::kStatistics : Steps::kBoth);

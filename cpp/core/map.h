@@ -7,10 +7,6 @@
 
 namespace batchnorm {
 
-inline std::size_t BytesOf(const Layout& layout, const ArrayView& array) {
-  return layout.Values() * ItemSize(array.dtype);
-}
-
 // Of an array that a call may be without.
 template <class E>
 std::optional<Operand<E>> OperandOf(const ArrayView* array, const Layout& layout, const KernelTable& table) {

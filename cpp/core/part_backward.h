@@ -5,8 +5,9 @@
 
 namespace batchnorm {
 
-// TrainBackward by the statistics of `part` and the parameters of the epilogue, whatever r and d the part has.
+// TrainBackward by the statistics of `part` and the parameters of the epilogue, whatever r and d the part has; dx is
+// written as `store` says.
 void PartBackward(const ArrayView& dy, const ArrayView* x, const ArrayView& dx, std::size_t axis, const SavedPart& part,
-                  const EpilogueGradient& epilogue, Workers workers, const ParameterGradients& out);
+                  const EpilogueGradient& epilogue, StoreKind store, Workers workers, const ParameterGradients& out);
 
 }  // namespace batchnorm

@@ -160,8 +160,8 @@ Precision TrainingPrecision(std::int64_t count) {
   return wide ? Precision::kWide : Precision::kNarrow;
 }
 
-// How a call writes its output: past the caches where plain stores would push out what is still to be used, the output
-// itself or values that the map reads a second time.
+// How a call writes its output, all of it: past the caches where plain stores would push out what is still to be used,
+// the output itself or values that a map reads a second time.
 StoreKind StoreFor(std::size_t output_bytes, std::size_t read_again_bytes);
 // For tests, whose arrays are small: another bound than the cache's size, which none brings back.
 void SetStreamAbove(std::optional<std::size_t> bytes);

@@ -91,6 +91,13 @@ struct ArrayView {
   const std::ptrdiff_t* strides = nullptr;
 };
 
+// Of all its elements.
+inline std::size_t BytesOf(const ArrayView& array) {
+  std::size_t bytes = ItemSize(array.dtype);
+  for (std::size_t i = 0; i < array.ndim; ++i) bytes *= static_cast<std::size_t>(array.extents[i]);
+  return bytes;
+}
+
 // The type of the kernels for a call's arrays, null where absent: theirs, if it is one and kernels exist for it; else
 // that of their lanes, and arrays of another type are converted. Signs go with any. With a mask
 // kernels exist for lanes alone.
