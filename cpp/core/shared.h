@@ -27,17 +27,19 @@ class SharedOperand {
         planar_(layout.walk == Walk::kPlanar),
         inner_(layout.inner) {}
 
-  // The elements beside those of the block. Planar: rows that are channels are one row. Rows: one value each, where a
+  // The elements beside those of the block. Planar: rows that are channels are one row, which begins anew after its end
+  // for kMostLanes elements, so that vectors may reach from one channel into the next. Rows: one value each, where a
   // row is a position.
   Tile<const E> Read(const Block& block, Scratch& scratch) const {
     const bool one_each = !planar_ && inner_ == 1 && block.rows == block.positions;
     const std::array<std::size_t, 3> wanted = {block.first, block.positions, planar_ || one_each ? 1 : block.channels};
-    E* data = scratch.Get<E>(Scratch::kShared, wanted[1] * inner_ * wanted[2]);
+    E* data = scratch.Get<E>(Scratch::kShared, wanted[1] * inner_ * wanted[2] + kMostLanes);
     if (scratch.Shared() != wanted) {
       const std::size_t n = block.positions * inner_;
       const Block places{block.first * inner_, n, 0, 1, 1, n, Source::kCache, 0};
       if (planar_ || one_each) {
         operand_.Copy(places, data);
+        for (std::size_t i = 0; i < kMostLanes; ++i) data[n + i] = data[i];
       } else {
         E* once = scratch.Get<E>(Scratch::kPlaces, n);
         operand_.Copy(places, once);
@@ -65,8 +67,11 @@ class SharedOperand {
   // Each place for every channel.
   void Repeat(const E* once, const Block& block, E* to) const {
     if (inner_ == 1) return repeat_(once, block.positions, block.channels, to);
-    for (std::size_t i = 0; i < block.positions; ++i, once += inner_) {
-      for (std::size_t c = 0; c < block.channels; ++c) to = std::copy_n(once, inner_, to);
+    const std::size_t columns = block.channels * inner_;
+    for (std::size_t i = 0; i < block.positions; ++i, once += inner_, to += columns) {
+      std::copy_n(once, inner_, to);
+      // Runs may be short: what is there is copied again, in ever longer pieces.
+      for (std::size_t n = inner_; n < columns; n *= 2) std::copy_n(to, std::min(n, columns - n), to + n);
     }
   }
 

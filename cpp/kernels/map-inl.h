@@ -120,7 +120,8 @@ struct MaskedMap {
     if (map.rows == PlanarRows::kChannels) map.SetRow(r);
   }
   BATCHNORM_INLINE const Tile<const E>& input() const { return map.input(); }
-  BATCHNORM_INLINE bool Touching() const { return map.Touching() && RowsTouch(mask); }
+  // A row that all channels share begins anew after its end (SharedOperand in core/shared.h).
+  BATCHNORM_INLINE bool Touching() const { return map.Touching() && (RowsTouch(mask) || mask.stride == 0); }
   BATCHNORM_INLINE void Prefetch(std::size_t r, std::size_t j) const { map.Prefetch(r, j); }
 };
 
