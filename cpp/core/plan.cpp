@@ -83,7 +83,7 @@ Plan::Plan(const Layout& layout, const Operand<E>& x, Purpose purpose, Company c
     const std::size_t least =
         repeat_ > 1 ? std::max(kLeastRows, kTileElements / columns) * repeat_ / 8 : kMostLanes / 2;
     if (run_ < std::min(least, positions_) || (repeat_ > 1 && !x.DensePositions())) run_ = 0;
-    tile_elements = run_ == 0 || !alone ? kTileElements : few_elements(kRowsTileElements);
+    tile_elements = run_ == 0 || !(alone || row_each) ? kTileElements : few_elements(kRowsTileElements);
     tile_positions = std::max(sums ? kLeastRows : kLeastMapRows, tile_elements / columns) * repeat_;
   }
   groups_ = CeilDiv(channels_, group_channels_);
