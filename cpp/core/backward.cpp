@@ -114,7 +114,7 @@ class GradientReducer {
         stat_(stat) {}
 
   void Prepare(Group<T>& group, Scratch&) const {
-    Columns(group).Fill(columns(), [&](std::size_t i) {
+    Columns(group).Fill(columns(), group.span, [&](std::size_t i) {
       const std::size_t channel = group.first + i;
       const ChannelStat s = stat_(channel);
       std::array<double, kColumns> all = {s.mean, s.rstd};
@@ -161,7 +161,7 @@ class GradientReducer {
   template <class Done>
   void Finish(const Group<T>& group, Done done) const {
     double* total = group.AddChunks(plan_.chunks());
-    for (std::size_t c = 0; c < group.channels; ++c) {
+    for (std::size_t c = group.span.begin; c < group.span.end; ++c) {
       const ChannelStat s = stat_(group.first + c);
       double& g_xhat = total[group.channels + c];
       const double low = LostByRounding<T>(s.mean);

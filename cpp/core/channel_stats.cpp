@@ -31,11 +31,11 @@ double Quotient(std::int64_t a, std::int64_t b) {
 }  // namespace
 
 void MergeMoments(std::size_t channels, double count_a, Moments a, double count_b, Moments b) {
-  const double weight = count_b / (count_a + count_b);
+  const double weight = count_b / (count_a + count_b), of_delta = count_a * weight;
   for (std::size_t c = 0; c < channels; ++c) {
     const double delta = (b.origin[c] - a.origin[c]) + (b.offset[c] - a.offset[c]);
     a.offset[c] += delta * weight;
-    a.m2[c] += b.m2[c] + delta * delta * (count_a * weight);
+    a.m2[c] += b.m2[c] + delta * delta * of_delta;
   }
 }
 

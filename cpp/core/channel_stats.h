@@ -25,6 +25,8 @@ struct Moments {
   static constexpr std::size_t kFields = 3;
   // The fields of n channels in one stretch of memory.
   static Moments In(double* memory, std::size_t n) { return {memory, memory + n, memory + 2 * n}; }
+  // Those of the channels from `channel` on.
+  Moments From(std::size_t channel) const { return {origin + channel, offset + channel, m2 + channel}; }
 };
 
 // a (of count_a values a channel) takes in b (of count_b), both more than 0.

@@ -73,7 +73,7 @@ class SecondReducer {
       : plan_(plan), kernels_(KernelsFor<E>(plan, table)), in_(in), precision_(precision), form_(form) {}
 
   void Prepare(Group<T>& group, Scratch&) const {
-    Columns(group).Fill(kColumns, [&](std::size_t i) {
+    Columns(group).Fill(kColumns, group.span, [&](std::size_t i) {
       const std::size_t c = group.first + i;
       return std::array<double, kColumns>{form_.mean[c], form_.rstd[c], 0, 1};
     });
@@ -115,7 +115,7 @@ class SecondReducer {
   template <class Done>
   void Finish(const Group<T>& group, Done done) const {
     double* total = group.AddChunks(plan_.chunks());
-    for (std::size_t c = 0; c < group.channels; ++c) {
+    for (std::size_t c = group.span.begin; c < group.span.end; ++c) {
       // xhat with the mean rounded to T
       const double low = LostByRounding<T>(form_.mean[group.first + c]) * form_.rstd[group.first + c];
       for (std::size_t field : {kDdx, kDy}) {

@@ -50,7 +50,7 @@ class ExtremeReducer {
   // done(channel, low, high)
   template <class Done>
   void Finish(const Group<T>& group, Done done) const {
-    for (std::size_t c = 0; c < group.channels; ++c) {
+    for (std::size_t c = group.span.begin; c < group.span.end; ++c) {
       double low = kInfinity, high = -kInfinity;
       for (std::size_t k = 0; k < plan_.chunks(); ++k) {
         low = std::min(low, group.Partial(k)[c]);

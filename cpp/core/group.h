@@ -46,10 +46,10 @@ class ColumnParameters {
         stride_(columns_ + kMostLanes),
         data_(memory) {}
 
-  // The first `fields` of values(c), for the group's channels, c counted from its first.
+  // The first `fields` of values(c), for some of the group's channels, c counted from its first.
   template <class Values>
-  void Fill(std::size_t fields, Values values) {
-    for (std::size_t c = 0; c < channels_; ++c) {
+  void Fill(std::size_t fields, Span span, Values values) {
+    for (std::size_t c = span.begin; c < span.end; ++c) {
       T* columns = data_ + c * inner_;
       const auto of_channel = values(c);
       for (std::size_t i = 0; i < fields; ++i) {
@@ -57,7 +57,7 @@ class ColumnParameters {
         columns += stride_;
       }
     }
-    Repeat(fields);
+    if (span.begin == 0) Repeat(fields);
   }
 
   // The one parameter of a kernel without a wrap: what lies in memory already where columns are channels.
@@ -79,6 +79,7 @@ class ColumnParameters {
   }
 
  private:
+  // Behind those of the group's channels: of spans, the first has all that repeats.
   void Repeat(std::size_t fields) {
     if (planar_) return;
     const std::size_t once = channels_ * inner_;
@@ -100,12 +101,15 @@ struct Group {
   double* partials;         // the sums of the chunks, one after the other
   std::size_t fields;       // of a channel in them
   ColumnParameters<T> map;  // what the map takes
+  Span span;                // the channels that are prepared or finished
 
   double* Partial(std::size_t chunk) const { return partials + chunk * fields * channels; }
   // Adds plain sums of the chunks, in their order, into those of the first.
   double* AddChunks(std::size_t chunks) const {
     for (std::size_t k = 1; k < chunks; ++k) {
-      for (std::size_t i = 0; i < fields * channels; ++i) partials[i] += Partial(k)[i];
+      for (std::size_t first = 0; first < fields * channels; first += channels) {
+        for (std::size_t i = first + span.begin; i < first + span.end; ++i) partials[i] += Partial(k)[i];
+      }
     }
     return partials;
   }
@@ -134,7 +138,8 @@ class GroupRoom {
             reinterpret_cast<T*>(memory + start_),
             reinterpret_cast<double*>(memory),
             fields_,
-            ColumnParameters<T>(plan_, group, map)};
+            ColumnParameters<T>(plan_, group, map),
+            {0, plan_.Channels(group)}};
   }
 
  private:

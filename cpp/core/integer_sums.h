@@ -33,7 +33,7 @@ class IntegerReducer {
         mask_(mask, layout, table) {}
 
   void Prepare(Group<T>& group, Scratch&) const {
-    ColumnParameters<T>(plan_, group.index, group.start).Fill(1, [](std::size_t) { return std::array<double, 1>{}; });
+    ColumnParameters<T>(plan_, group.index, group.start).Fill(1, group.span, [](std::size_t) { return std::array<double, 1>{}; });
   }
 
   void operator()(const Group<T>& group, std::size_t chunk, const Sweep& sweep, Scratch& scratch) const {
@@ -59,13 +59,13 @@ class IntegerReducer {
     double count = counts_.InChunk(0);
     for (std::size_t k = 1; k < plan_.chunks(); ++k) {
       count += counts_.InChunk(k);
-      for (std::size_t c = 0; c < group.channels; ++c) {
+      for (std::size_t c = group.span.begin; c < group.span.end; ++c) {
         const double* more = group.Partial(k) + c;
         Add(group.partials + c, group.channels, more[kSum * group.channels], more[kLower * group.channels],
             more[kUpper * group.channels]);
       }
     }
-    for (std::size_t c = 0; c < group.channels; ++c) {
+    for (std::size_t c = group.span.begin; c < group.span.end; ++c) {
       const double* total = group.partials + c;
       const double sum = total[kSum * group.channels];
       const double lower = total[kLower * group.channels], upper = total[kUpper * group.channels];

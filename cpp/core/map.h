@@ -28,7 +28,7 @@ class Mapper {
       : plan_(plan), table_(table), kernels_(KernelsFor<E>(plan, table)), out_(out), store_(store), job_(job) {}
 
   void Prepare(Group<Lane<E>>& group) const {
-    group.map.Fill(job_.fields(), [&](std::size_t c) { return job_.Parameters(group, c); });
+    group.map.Fill(job_.fields(), group.span, [&](std::size_t c) { return job_.Parameters(group, c); });
   }
 
   void operator()(const Group<Lane<E>>& group, std::size_t chunk, const Sweep& sweep, Scratch& scratch) const {

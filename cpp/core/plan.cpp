@@ -30,10 +30,18 @@ constexpr std::size_t kMapCachedBytes = std::size_t{8} << 20;  // of one array i
 constexpr std::size_t kKeptBytes = std::size_t{4} << 20;       // of one array's gathered tiles, for a thread
 constexpr std::size_t kStretch = 8192;                         // 32 KB: partial lines at its ends don't show
 constexpr std::size_t kLeastGroups = 32;                       // of channels: eight threads go group by group
+constexpr std::size_t kSpanChannels = 256;                     // at 10 to 30 ns each, against 2 us to wake a thread
 constexpr std::size_t kPartialBytes = 24;                      // of one channel in one chunk
 
 std::size_t CeilDiv(std::size_t a, std::size_t b) { return (a + b - 1) / b; }
 std::size_t RoundUp(std::size_t a, std::size_t multiple) { return CeilDiv(a, multiple) * multiple; }
+
+// So many chunks or somewhat fewer, of which each of a few threads gets as many: 1, 2, 4 or a multiple of kFewChunks.
+std::size_t Even(std::size_t chunks) {
+  std::size_t step = 1;
+  while (step < kFewChunks && 2 * step <= chunks) step *= 2;
+  return chunks / step * step;
+}
 
 // Positions in one row of a tile, so that few channels fill vectors and rows are long: 30 channels make rows of 480, 3
 // make 288. Few positions rather make more rows: parameters and sums cost by the column.
@@ -78,7 +86,7 @@ Plan::Plan(const Layout& layout, const Operand<E>& x, Purpose purpose, Company c
     const bool row_each = !alone && inner_ == 1 && channels_ >= kMostLanes;
     if (group_channels_ == channels_ && !row_each) repeat_ = Repeat(channels_ * inner_, positions_);
     const std::size_t columns = Columns(group_channels_);
-    quantum = kMostLanes * repeat_;
+    quantum = kMostLanes / std::gcd(kMostLanes, channels_ * inner_ * repeat_) * repeat_;
     // A row of a tile may hold several positions only where they touch.
     const std::size_t least =
         repeat_ > 1 ? std::max(kLeastRows, kTileElements / columns) * repeat_ / 8 : kMostLanes / 2;
@@ -87,27 +95,31 @@ Plan::Plan(const Layout& layout, const Operand<E>& x, Purpose purpose, Company c
     tile_positions = std::max(sums ? kLeastRows : kLeastMapRows, tile_elements / columns) * repeat_;
   }
   groups_ = CeilDiv(channels_, group_channels_);
+  // Where columns are channels, parameters of some lie beside those of the others.
+  const bool columns_are_channels = walk_ == Walk::kRows && inner_ * repeat_ == 1;
+  spans_ = columns_are_channels ? std::max<std::size_t>(1, group_channels_ / kSpanChannels) : 1;
 
   // Where x can't be read in runs, blocks are gathered, and then the whole of it is one run.
   const bool gathered = run_ == 0;
   if (gathered) run_ = positions_;
+  const std::size_t values = layout.ValuesPerChannel();
+  const std::size_t most_memory = std::max<std::size_t>(std::size_t{1} << 20, values * channels_ * x.ItemSize() / 64);
+  chunks_ = std::min({CeilDiv(kTasks, groups_), kMostChunks, most_memory / (channels_ * kPartialBytes),
+                      values * group_channels_ / tile_elements});
+  if (walk_ == Walk::kRows && sums) chunks_ = std::min(chunks_, positions_ / repeat_ / kLeastChunkRows);
+  chunks_ = Even(std::max<std::size_t>(1, chunks_));
+
+  // As many pieces for every chunk, where they are pieces of one run.
   pieces_ = CeilDiv(run_, tile_positions);
+  if (run_ == positions_) pieces_ = std::max<std::size_t>(1, (pieces_ + chunks_ / 2) / chunks_) * chunks_;
   piece_ = RoundUp(CeilDiv(run_, pieces_), quantum);
   pieces_ = CeilDiv(run_, piece_);
   if (walk_ == Walk::kPlanar && pieces_ == 1 && !gathered) {
     tile_runs_ = std::max<std::size_t>(1, kTileElements / run_);
     runs_at_one_stride_ = x.RunsAtOneStride();
   }
-
   const std::size_t units = positions_ / run_ * pieces_;
-  const std::size_t values = layout.ValuesPerChannel();
-  const std::size_t most_memory = std::max<std::size_t>(std::size_t{1} << 20, values * channels_ * x.ItemSize() / 64);
-  chunks_ = std::min({CeilDiv(kTasks, groups_), kMostChunks, units, most_memory / (channels_ * kPartialBytes),
-                      values * group_channels_ / tile_elements});
-  if (walk_ == Walk::kRows && sums) {
-    chunks_ = std::min(chunks_, positions_ / repeat_ / kLeastChunkRows);
-  }
-  chunks_ = std::max<std::size_t>(1, chunks_);
+  chunks_ = std::min(chunks_, units);
   const auto source_of = [](std::size_t bytes, std::size_t cached) {
     return bytes > cached ? Source::kMemory : Source::kCache;
   };

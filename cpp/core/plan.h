@@ -30,6 +30,11 @@ struct Sweep {
 // then one position, so that the array has one value per row, and tiles leave room in L2.
 enum class Company { kNone, kShared };
 
+// Some of a group's channels, counted from its first.
+struct Span {
+  std::size_t begin, end;
+};
+
 class Plan {
  public:
   template <class E>
@@ -45,6 +50,13 @@ class Plan {
   // Columns that a kernel sees of that many channels, at most: one per channel when planar.
   std::size_t Columns(std::size_t channels) const { return channels * inner_ * repeat_; }
   std::size_t inner() const { return inner_; }
+
+  // What is done once per channel, before and after the sums, is shared out in spans of a group's channels.
+  std::size_t spans() const { return spans_; }
+  Span SpanOf(std::size_t group, std::size_t span) const {
+    const std::size_t channels = Channels(group);
+    return {channels * span / spans_, channels * (span + 1) / spans_};
+  }
 
   // Values per channel in a chunk.
   std::size_t Values(std::size_t chunk) const;
@@ -70,9 +82,9 @@ class Plan {
   // Calls body(block) for the blocks of a chunk, in the sweep's order of position.
   template <class Body>
   void ForEachBlock(std::size_t group, std::size_t chunk, const Sweep& sweep, Body body) const;
-  // For the first values of the group's channels, `values` of each or somewhat more where there are so many.
+  // For the first values of some of the group's channels, `values` of each or somewhat more where there are so many.
   template <class Body>
-  void ForHead(std::size_t group, std::size_t values, Body body) const;
+  void ForHead(std::size_t group, Span span, std::size_t values, Body body) const;
 
  private:
   std::size_t Neighbours(std::size_t channel_bytes, Purpose purpose) const;
@@ -81,11 +93,11 @@ class Plan {
     return std::min(positions_, unit / pieces_ * run_ + std::min(run_, unit % pieces_ * piece_));
   }
   template <class Body>
-  void EmitBlock(std::size_t group, std::size_t first, std::size_t end, const Sweep& sweep, Body body) const;
+  void EmitBlock(std::size_t group, Span span, std::size_t first, std::size_t end, const Sweep& sweep, Body body) const;
 
   Walk walk_;
   std::size_t positions_, channels_, inner_;
-  std::size_t groups_, group_channels_;
+  std::size_t groups_, group_channels_, spans_;
   std::size_t repeat_ = 1;      // positions in one row of a tile (kRows)
   std::size_t run_;             // positions that a tile may take without crossing a gap
   std::size_t pieces_, piece_;  // a run is cut into pieces of this many positions, the last one shorter
@@ -100,25 +112,27 @@ class Plan {
 
 template <class Body>
 void Plan::ForEachBlock(std::size_t group, std::size_t chunk, const Sweep& sweep, Body body) const {
+  const Span all = {0, Channels(group)};
   std::size_t first = Unit(chunk), end = Unit(chunk + 1);
   while (first < end) {
     if (sweep.order == Order::kForward) {
       const std::size_t at_one_stride = runs_at_one_stride_ - first % runs_at_one_stride_;
       const std::size_t next = first + std::min({tile_runs_, end - first, at_one_stride});
-      EmitBlock(group, Position(first), Position(next), sweep, body);
+      EmitBlock(group, all, Position(first), Position(next), sweep, body);
       first = next;
     } else {
       const std::size_t at_one_stride = (end - 1) % runs_at_one_stride_ + 1;
       const std::size_t next = end - std::min({tile_runs_, end - first, at_one_stride});
-      EmitBlock(group, Position(next), Position(end), sweep, body);
+      EmitBlock(group, all, Position(next), Position(end), sweep, body);
       end = next;
     }
   }
 }
 
 template <class Body>
-void Plan::EmitBlock(std::size_t group, std::size_t first, std::size_t end, const Sweep& sweep, Body body) const {
-  const std::size_t channel = FirstChannel(group), channels = Channels(group), n = end - first;
+void Plan::EmitBlock(std::size_t group, Span span, std::size_t first, std::size_t end, const Sweep& sweep,
+                     Body body) const {
+  const std::size_t channel = FirstChannel(group) + span.begin, channels = span.end - span.begin, n = end - first;
   const auto emit = [&](std::size_t position, std::size_t positions, std::size_t c, std::size_t of, std::size_t rows,
                         std::size_t cols) {
     Block block{position, positions, c, of, rows, cols, sweep.source, sweep.next_channels};
@@ -144,11 +158,11 @@ void Plan::EmitBlock(std::size_t group, std::size_t first, std::size_t end, cons
 }
 
 template <class Body>
-void Plan::ForHead(std::size_t group, std::size_t values, Body body) const {
+void Plan::ForHead(std::size_t group, Span span, std::size_t values, Body body) const {
   const std::size_t wanted = (values + inner_ - 1) / inner_;
   const std::size_t unit = walk_ == Walk::kRows ? repeat_ : std::min(run_, wanted);
   const std::size_t most = std::max<std::size_t>(1, std::min(positions_, runs_at_one_stride_ * run_) / unit);
-  EmitBlock(group, 0, std::min(positions_, unit * std::min(most, (wanted + unit - 1) / unit)), First(), body);
+  EmitBlock(group, span, 0, std::min(positions_, unit * std::min(most, (wanted + unit - 1) / unit)), First(), body);
 }
 
 // The lanes of a training call's sums. Narrow ones are up to twice as fast in cache; their roundings average out, but

@@ -12,12 +12,13 @@ namespace batchnorm {
 
 // A job has two halves, either of which may be missing (NoSums, NoMap):
 //     sums.fields(), sums.columns()      float64 per channel and chunk; elements per column that the chunks start from
-//     sums.Prepare(group, scratch)       fills group.start
+//     sums.Prepare(group, scratch)       fills group.start of group.span
 //     sums(group, chunk, sweep, scratch) fills group.Partial(chunk)
-//     sums.Finish(group, done)           merges the chunks, and hands what they give to done, channel by channel
+//     sums.Finish(group, done)           merges the chunks, and hands what they give to done, channel by channel, of
+//                                        group.span
 //     finish(group)                      calls sums.Finish
 //     map.columns(), map.lead()          parameters that its kernel takes; where the output lies, Operand::Lead
-//     map.Prepare(group)                 fills group.map, after finish
+//     map.Prepare(group)                 fills group.map of group.span, after finish
 //     map(group, chunk, sweep, scratch)  writes the output
 struct NoSums {
   std::size_t fields() const { return 0; }
@@ -60,17 +61,23 @@ void RunSweeps(const Plan& plan, Workers workers, const Sums& sums, Finish finis
   Scratch of_all;
   std::byte* memory = of_all.Get<std::byte>(Scratch::kGroup, room.bytes() * groups);
   const auto group_at = [&](std::size_t g) { return room.At(memory + g * room.bytes(), g); };
+  const std::size_t spans = plan.spans();
+  const auto span_at = [&](std::size_t task) {
+    Group<T> group = group_at(task / spans);
+    group.span = plan.SpanOf(group.index, task % spans);
+    return group;
+  };
   if (kSums) {
-    ParallelFor(groups, workers, Order::kForward, [&](std::size_t g, Scratch& scratch) {
-      Group<T> group = group_at(g);
+    ParallelFor(groups * spans, workers, Order::kForward, [&](std::size_t task, Scratch& scratch) {
+      Group<T> group = span_at(task);
       sums.Prepare(group, scratch);
     });
     ParallelFor(groups * chunks, workers, Order::kForward, [&](std::size_t task, Scratch& scratch) {
       sums(group_at(task / chunks), task % chunks, plan.First(), scratch);
     });
   }
-  ParallelFor(groups, workers, Order::kForward, [&](std::size_t g, Scratch&) {
-    Group<T> group = group_at(g);
+  ParallelFor(groups * spans, workers, Order::kForward, [&](std::size_t task, Scratch&) {
+    Group<T> group = span_at(task);
     finish(group);
     map.Prepare(group);
   });
