@@ -142,8 +142,8 @@ class GradientReducer {
         sums.Fold(block);
       };
       // Float lanes overflow where dy is near the top of its range.
-      const auto in_range = [](double g, double g_xhat) { return std::isfinite(g) && std::isfinite(g_xhat); };
-      TakeInRange(precision_, block.channels, scratch, take, in_range, sums.first(), sums.second());
+      const auto out_of_range = [](double g, double g_xhat) { return IsNotFinite(g) | IsNotFinite(g_xhat); };
+      TakeInRange(precision_, block.channels, scratch, take, out_of_range, sums.first(), sums.second());
       double* into = partial + (block.channel - group.first);
       for (std::size_t c = 0; c < block.channels; ++c) {
         into[c] += sums.first()[c];

@@ -5,6 +5,8 @@
 #include <limits>
 #include <stdexcept>
 
+#include "core/conditions.h"
+
 namespace batchnorm {
 namespace {
 
@@ -15,7 +17,7 @@ constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 // The values are finite, but the sum of their squares isn't. (It may be NaN: what lanes keep of roundings is inf -
 // inf.)
-bool Overflowed(double sum, double sum2) { return (sum - sum == 0) & !(sum2 - sum2 == 0); }
+Condition Overflowed(double sum, double sum2) { return IsFinite(sum) & IsNotFinite(sum2); }
 
 // To count modulo 2^64, and back.
 std::uint64_t Bits(std::int64_t integer) { return static_cast<std::uint64_t>(integer); }
@@ -56,7 +58,7 @@ void MergeBlock(std::size_t channels, double count_a, Moments a, double count, T
     const double about_mean = sum2[c] - sum[c] * shift, positive = about_mean < 0 ? 0 : about_mean;
     const double delta = (p - origin[c]) + (shift - offset[c]);
     offset[c] += delta * weight;
-    m2[c] += (Overflowed(sum[c], sum2[c]) ? kInfinity : positive) + delta * delta * of_delta;
+    m2[c] += (Overflowed(sum[c], sum2[c]) != 0 ? kInfinity : positive) + delta * delta * of_delta;
     pivot[c] = static_cast<T>(p + shift);
   }
 }
@@ -66,14 +68,12 @@ bool Recenter(Precision precision, std::size_t channels, double count, T* pivot,
               const double* sum2) {
   const double allowed = OffCentre(precision) * count;
   const auto is_off = [&](std::size_t c) {
-    return Overflowed(sum[c], sum2[c]) | (sum[c] * sum[c] > allowed * sum2[c]);
+    return Overflowed(sum[c], sum2[c]) | When(sum[c] * sum[c] > allowed * sum2[c]);
   };
-  std::int64_t off = 0;
-  for (std::size_t c = 0; c < channels; ++c) off += is_off(c) ? 1 : 0;
-  if (off == 0) return false;
+  if (!Any(channels, is_off)) return false;
   bool moved = false;
   for (std::size_t c = 0; c < channels; ++c) {
-    if (!is_off(c)) continue;
+    if (is_off(c) == 0) continue;
     const T mean = static_cast<T>(static_cast<double>(pivot[c]) + sum[c] / count);
     moved = moved || mean != pivot[c];
     pivot[c] = mean;

@@ -92,8 +92,8 @@ class SecondReducer {
                                                                          sums.second_columns());
           sums.Fold(block);
         };
-        const auto in_range = [](double first, double second) { return std::isfinite(first) && std::isfinite(second); };
-        TakeInRange(precision_, block.channels, scratch, take, in_range, sums.first(), sums.second());
+        const auto out_of_range = [](double first, double second) { return IsNotFinite(first) | IsNotFinite(second); };
+        TakeInRange(precision_, block.channels, scratch, take, out_of_range, sums.first(), sums.second());
         double* into = partial + field * group.channels + (block.channel - group.first);
         for (std::size_t c = 0; c < block.channels; ++c) {
           into[c] += sums.first()[c];

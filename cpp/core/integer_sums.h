@@ -33,7 +33,9 @@ class IntegerReducer {
         mask_(mask, layout, table) {}
 
   void Prepare(Group<T>& group, Scratch&) const {
-    ColumnParameters<T>(plan_, group.index, group.start).Fill(1, group.span, [](std::size_t) { return std::array<double, 1>{}; });
+    ColumnParameters<T>(plan_, group.index, group.start).Fill(1, group.span, [](std::size_t) {
+      return std::array<double, 1>{};
+    });
   }
 
   void operator()(const Group<T>& group, std::size_t chunk, const Sweep& sweep, Scratch& scratch) const {

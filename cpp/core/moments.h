@@ -93,7 +93,7 @@ class MomentReducer {
       const Channels of_block = work.Of(block, pivots);
       const auto settle = [&](Precision precision) { Settle(precision, block, tile, count, of_block, scratch); };
       BlockSums& sums = of_block.sums;
-      TakeInRange(precision_, block.channels, scratch, settle, InNarrowRange, sums.first(), sums.second(),
+      TakeInRange(precision_, block.channels, scratch, settle, OutOfNarrowRange, sums.first(), sums.second(),
                   of_block.pivot);
       MergeBlock(block.channels, before, moments, count, of_block.pivot, sums.first(), sums.second());
     });
@@ -144,7 +144,7 @@ class MomentReducer {
   static void MovePivots(double count, std::size_t channels, Channels of_block) {
     for (std::size_t i = 0; i < channels; ++i) {
       const double mean = static_cast<double>(of_block.pivot[i]) + of_block.sums.first()[i] / count;
-      if (std::isfinite(mean)) of_block.pivot[i] = static_cast<T>(mean);
+      of_block.pivot[i] = std::isfinite(mean) ? static_cast<T>(mean) : of_block.pivot[i];
     }
   }
 
@@ -161,8 +161,8 @@ class MomentReducer {
   }
 
   // Note [Narrow range]
-  static bool InNarrowRange(double sum, double sum2, T) {
-    return std::isfinite(sum) && sum2 < 1e34 && (sum2 >= 1e-26 || (sum == 0 && sum2 == 0));
+  static Condition OutOfNarrowRange(double sum, double sum2, T) {
+    return IsNotFinite(sum) | When(!(sum2 < 1e34)) | (When(sum2 < 1e-26) & (When(sum != 0) | When(sum2 != 0)));
   }
 
   // Takes the sums until every pivot is near its block's mean.

@@ -15,9 +15,9 @@ constexpr std::size_t kTileElements = 65536;
 constexpr std::size_t kRowsTileElements = 262144;
 constexpr std::size_t kMapTileElements = 16384;             // at least: a map leaves nothing to merge
 constexpr std::size_t kFewChunks = 8;                       // for a few threads; larger arrays have more
-constexpr std::size_t kLeastRows = 64;                      // of wide tiles: what is done once a block should not show
+constexpr std::size_t kLeastRows = 64;                      // of a tile, which stays in L2 if it is gathered
 constexpr std::size_t kLeastMapRows = 16;                   // likewise, where there are no sums to fold
-constexpr std::size_t kLeastChunkRows = 192;                // merging a chunk costs each column as much as 50 rows
+constexpr std::size_t kLeastChunkRows = 192;                // and of wide tiles: merging one costs a column 50 rows
 constexpr std::size_t kFewColumns = 512;                    // of a group, where there are too few rows for chunks
 constexpr std::size_t kMostColumns = 2048;                  // parameters and sums of one tile stay in L1 and L2
 constexpr std::size_t kLeastColumns = 256;                  // the loop over rows of a tile should not show
@@ -30,7 +30,7 @@ constexpr std::size_t kMapCachedBytes = std::size_t{8} << 20;  // of one array i
 constexpr std::size_t kKeptBytes = std::size_t{4} << 20;       // of one array's gathered tiles, for a thread
 constexpr std::size_t kStretch = 8192;                         // 32 KB: partial lines at its ends don't show
 constexpr std::size_t kLeastGroups = 32;                       // of channels: eight threads go group by group
-constexpr std::size_t kSpanChannels = 256;                     // at 10 to 30 ns each, against 2 us to wake a thread
+constexpr std::size_t kSpanChannels = 512;                     // at 10 to 30 ns each, against 2 us to wake a thread
 constexpr std::size_t kPartialBytes = 24;                      // of one channel in one chunk
 
 std::size_t CeilDiv(std::size_t a, std::size_t b) { return (a + b - 1) / b; }
@@ -91,8 +91,11 @@ Plan::Plan(const Layout& layout, const Operand<E>& x, Purpose purpose, Company c
     const std::size_t least =
         repeat_ > 1 ? std::max(kLeastRows, kTileElements / columns) * repeat_ / 8 : kMostLanes / 2;
     if (run_ < std::min(least, positions_) || (repeat_ > 1 && !x.DensePositions())) run_ = 0;
-    tile_elements = run_ == 0 || !(alone || row_each) ? kTileElements : few_elements(kRowsTileElements);
-    tile_positions = std::max(sums ? kLeastRows : kLeastMapRows, tile_elements / columns) * repeat_;
+    // What is gathered, or a mask that is repeated for each column, takes room in L2 beside the tile.
+    const bool beside = run_ == 0 || !(alone || row_each);
+    tile_elements = beside ? kTileElements : few_elements(kRowsTileElements);
+    const std::size_t least_rows = !sums ? kLeastMapRows : beside ? kLeastRows : kLeastChunkRows;
+    tile_positions = std::max(least_rows, tile_elements / columns) * repeat_;
   }
   groups_ = CeilDiv(channels_, group_channels_);
   // Where columns are channels, parameters of some lie beside those of the others.

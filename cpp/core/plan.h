@@ -51,7 +51,8 @@ class Plan {
   std::size_t Columns(std::size_t channels) const { return channels * inner_ * repeat_; }
   std::size_t inner() const { return inner_; }
 
-  // What is done once per channel, before and after the sums, is shared out in spans of a group's channels.
+  // What is done once per channel, before and after the sums, is shared out in spans of a group's channels, where one
+  // group has many.
   std::size_t spans() const { return spans_; }
   Span SpanOf(std::size_t group, std::size_t span) const {
     const std::size_t channels = Channels(group);

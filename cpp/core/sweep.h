@@ -5,6 +5,7 @@
 #include <tuple>
 #include <type_traits>
 
+#include "core/conditions.h"
 #include "core/group.h"
 #include "core/parallel.h"
 
@@ -137,18 +138,16 @@ class BlockSums {
 // Takes the sums of a block of n channels in lanes of `precision`, and leaves them in `sums`, one array per field.
 // Where a channel's sums leave the range of narrow lanes, takes the block again in wide ones; channels in range keep
 // what they have, so that what a channel gets depends on its own values alone.
-template <class Take, class InRange, class... Sum>
-void TakeInRange(Precision precision, std::size_t n, Scratch& scratch, Take take, InRange in_range, Sum*... sums) {
+template <class Take, class OutOfRange, class... Sum>
+void TakeInRange(Precision precision, std::size_t n, Scratch& scratch, Take take, OutOfRange out_of_range,
+                 Sum*... sums) {
   take(precision);
-  if (precision == Precision::kWide) return;
-  std::size_t c = 0;
-  while (c < n && in_range(sums[c]...)) ++c;
-  if (c == n) return;
+  if (precision == Precision::kWide || !Any(n, [&](std::size_t c) { return out_of_range(sums[c]...); })) return;
   auto* kept = scratch.Get<std::tuple<Sum...>>(Scratch::kKept, n);
-  for (c = 0; c < n; ++c) kept[c] = {sums[c]...};
+  for (std::size_t c = 0; c < n; ++c) kept[c] = {sums[c]...};
   take(Precision::kWide);
-  for (c = 0; c < n; ++c) {
-    if (std::apply(in_range, kept[c])) std::tie(sums[c]...) = kept[c];
+  for (std::size_t c = 0; c < n; ++c) {
+    if (std::apply(out_of_range, kept[c]) == 0) std::tie(sums[c]...) = kept[c];
   }
 }
 
