@@ -10,9 +10,9 @@
 namespace batchnorm {
 
 // Integers of at most 16 bits are taken about 0 in float64 lanes: their sums and sums of squares in a block are below
-// 2^53, so that nothing is rounded. For those of 8 bits float32 lanes do: they widen after 16 squares, which are below
-// 2^24, and their sums keep what they lose. Over blocks a sum of squares goes on in two parts, the upper one in units
-// of kUnit.
+// 2^53, so that nothing is rounded. Bytes have kernels of their own; where a mask tells which ones count, float32 lanes
+// do: they widen after 16 squares, which are below 2^24, and their sums keep what they lose. Over blocks a sum of
+// squares goes on in two parts, the upper one in units of kUnit.
 template <class E>
 class IntegerReducer {
   using T = Lane<E>;
@@ -44,8 +44,12 @@ class IntegerReducer {
     BlockSums sums(plan_, group.index, scratch);
     plan_.ForEachBlock(group.index, chunk, sweep, [&](const Block& block) {
       const Tile<const E> tile = x_.Read(block, scratch, Scratch::kX);
-      kernels_.moments[static_cast<std::size_t>(precision_)](tile, mask_.Read(block, scratch), group.start,
-                                                             sums.first_columns(), sums.second_columns());
+      if constexpr (kByte<E>) {
+        kernels_.sums(tile, sums.first_columns(), sums.second_columns());
+      } else {
+        kernels_.moments[static_cast<std::size_t>(precision_)](tile, mask_.Read(block, scratch), group.start,
+                                                               sums.first_columns(), sums.second_columns());
+      }
       sums.Fold(block);
       double* into = partial + (block.channel - group.first);
       for (std::size_t c = 0; c < block.channels; ++c) {

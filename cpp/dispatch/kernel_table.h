@@ -144,6 +144,8 @@ struct WalkKernels {
   using T = Lane<E>;
   // sum = sum of (x - pivot), sum2 = sum of (x - pivot)^2
   void (*moments[kPrecisions])(Tile<const E> x, Tile<const E> mask, const T* pivot, double* sum, double* sum2);
+  // sum = sum of x, sum2 = sum of x^2, exact. For bytes alone.
+  void (*sums)(Tile<const E> x, double* sum, double* sum2);
   // low = the least, high = the greatest of what they hold and of x, but for NaN
   void (*extremes)(Tile<const E> x, Tile<const E> mask, T* low, T* high);
   // sum = sum of w * (x - pivot), sum2 = sum of w * (x - pivot)^2; an x of weight 0 may be anything. For float64 alone.
@@ -194,7 +196,7 @@ struct KernelTable {
   Kernels<double> f64;
   Kernels<Float16> f16;
   Kernels<BFloat16> bf16;
-  // Of bytes: moments in narrow lanes, and extremes.
+  // Of bytes: exact sums, and extremes.
   Kernels<std::uint8_t> u8;
   Kernels<std::int8_t> i8;
   MoveKernels move;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels/affine-inl.h"
+#include "kernels/byte-sums-inl.h"
 #include "kernels/extremes-inl.h"
 #include "kernels/gather-inl.h"
 #include "kernels/gradient-inl.h"
@@ -76,8 +77,8 @@ constexpr Kernels<E> TypeTable(DType dtype) {
 template <class E>
 constexpr Kernels<E> ByteTable(DType dtype) {
   Kernels<E> k = {};
-  k.walk[0].moments[0] = &Moments<Walk::kPlanar, E, float>;
-  k.walk[1].moments[0] = &Moments<Walk::kRows, E, float>;
+  k.walk[0].sums = &SumBytes<Walk::kPlanar, E>;
+  k.walk[1].sums = &SumBytes<Walk::kRows, E>;
   k.walk[0].extremes = &Extremes<Walk::kPlanar, E>;
   k.walk[1].extremes = &Extremes<Walk::kRows, E>;
   k.gather[static_cast<std::size_t>(dtype)] = &Gather<E, E>;

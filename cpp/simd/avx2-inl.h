@@ -78,6 +78,9 @@ BATCHNORM_INLINE F32 PromoteBytes(I8 v) {
   return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_cvtsi64_si128(BitsAs<long long>(v))));
 }
 
+BATCHNORM_INLINE Words WidenBytes(UBytes v) { return (Words)_mm256_cvtepu8_epi16((__m128i)v); }
+BATCHNORM_INLINE Words WidenBytes(IBytes v) { return (Words)_mm256_cvtepi8_epi16((__m128i)v); }
+
 BATCHNORM_INLINE U32 Widen(U16 v) { return (U32)_mm256_cvtepu16_epi32((__m128i)v); }
 // Of values below 2^16.
 BATCHNORM_INLINE U16 Narrow(U32 v) {

@@ -62,6 +62,9 @@ BATCHNORM_INLINE F64 LoadF64(const float* p, First lanes, F64 fill) {
 BATCHNORM_INLINE F32 PromoteBytes(U8 v) { return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32((__m128i)v)); }
 BATCHNORM_INLINE F32 PromoteBytes(I8 v) { return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32((__m128i)v)); }
 
+BATCHNORM_INLINE Words WidenBytes(UBytes v) { return (Words)_mm512_cvtepu8_epi16((__m256i)v); }
+BATCHNORM_INLINE Words WidenBytes(IBytes v) { return (Words)_mm512_cvtepi8_epi16((__m256i)v); }
+
 BATCHNORM_INLINE U32 Widen(U16 v) { return (U32)_mm512_cvtepu16_epi32((__m256i)v); }
 BATCHNORM_INLINE U16 Narrow(U32 v) { return (U16)_mm512_cvtepi32_epi16((__m512i)v); }
 BATCHNORM_INLINE F32 PromoteFloat16(U16 v) { return _mm512_cvtph_ps((__m256i)v); }

@@ -42,25 +42,35 @@ BATCHNORM_INLINE F32 LoadF32(const E* p, First lanes, F32 fill) {
 }
 
 template <class V, class E>
-BATCHNORM_INLINE F32 LoadBytes(const E* p) {
+BATCHNORM_INLINE V LoadVector(const E* p) {
   V v;
   __builtin_memcpy(&v, p, sizeof v);
-  return PromoteBytes(v);
+  return v;
 }
+// 0 beyond the count.
 template <class V, class E>
-BATCHNORM_INLINE F32 LoadBytes(const E* p, First lanes) {
+BATCHNORM_INLINE V LoadVector(const E* p, First lanes) {
   V v{};
   for (std::size_t i = 0; i < lanes.count; ++i) v[i] = p[i];
-  return PromoteBytes(v);
+  return v;
 }
-BATCHNORM_INLINE F32 LoadF32(const std::uint8_t* p, All) { return LoadBytes<U8>(p); }
-BATCHNORM_INLINE F32 LoadF32(const std::int8_t* p, All) { return LoadBytes<I8>(p); }
+BATCHNORM_INLINE F32 LoadF32(const std::uint8_t* p, All) { return PromoteBytes(LoadVector<U8>(p)); }
+BATCHNORM_INLINE F32 LoadF32(const std::int8_t* p, All) { return PromoteBytes(LoadVector<I8>(p)); }
 BATCHNORM_INLINE F32 LoadF32(const std::uint8_t* p, First lanes, F32 fill) {
-  return Select(lanes, LoadBytes<U8>(p, lanes), fill);
+  return Select(lanes, PromoteBytes(LoadVector<U8>(p, lanes)), fill);
 }
 BATCHNORM_INLINE F32 LoadF32(const std::int8_t* p, First lanes, F32 fill) {
-  return Select(lanes, LoadBytes<I8>(p, lanes), fill);
+  return Select(lanes, PromoteBytes(LoadVector<I8>(p, lanes)), fill);
 }
+
+// Bytes as words, of signed ones modulo 2^16.
+BATCHNORM_INLINE Words LoadWords(const std::uint8_t* p, All) { return WidenBytes(LoadVector<UBytes>(p)); }
+BATCHNORM_INLINE Words LoadWords(const std::int8_t* p, All) { return WidenBytes(LoadVector<IBytes>(p)); }
+// 0 beyond the count.
+BATCHNORM_INLINE Words LoadWords(const std::uint8_t* p, First lanes) {
+  return WidenBytes(LoadVector<UBytes>(p, lanes));
+}
+BATCHNORM_INLINE Words LoadWords(const std::int8_t* p, First lanes) { return WidenBytes(LoadVector<IBytes>(p, lanes)); }
 
 template <class Lanes>
 BATCHNORM_INLINE void Store(F32 v, Float16* p, Lanes lanes) {

@@ -53,6 +53,9 @@ BATCHNORM_INLINE F32 PromoteBytes(I8 v) {
   return (F32)vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(bytes))));
 }
 
+BATCHNORM_INLINE Words WidenBytes(UBytes v) { return (Words)vmovl_u8((uint8x8_t)v); }
+BATCHNORM_INLINE Words WidenBytes(IBytes v) { return (Words)vmovl_s8((int8x8_t)v); }
+
 BATCHNORM_INLINE U32 Widen(U16 v) { return (U32)vmovl_u16((uint16x4_t)v); }
 BATCHNORM_INLINE U16 Narrow(U32 v) { return (U16)vmovn_u32((uint32x4_t)v); }
 BATCHNORM_INLINE F32 PromoteFloat16(U16 v) { return (F32)vcvt_f32_f16((float16x4_t)v); }

@@ -16,7 +16,7 @@ struct Scalar {
 };
 template <class T>
 Scalar<T> operator+(Scalar<T> a, Scalar<T> b) {
-  return {a.value + b.value};
+  return {static_cast<T>(a.value + b.value)};  // words are added as int
 }
 template <class T>
 Scalar<T> operator-(Scalar<T> a, Scalar<T> b) {
@@ -24,7 +24,11 @@ Scalar<T> operator-(Scalar<T> a, Scalar<T> b) {
 }
 template <class T>
 Scalar<T> operator*(Scalar<T> a, Scalar<T> b) {
-  return {a.value * b.value};
+  return {static_cast<T>(a.value * b.value)};
+}
+template <class T>
+Scalar<T> operator>>(Scalar<T> a, int bits) {
+  return {static_cast<T>(a.value >> bits)};
 }
 template <class T>
 Scalar<T>& operator+=(Scalar<T>& a, Scalar<T> b) {
@@ -33,6 +37,7 @@ Scalar<T>& operator+=(Scalar<T>& a, Scalar<T> b) {
 
 using F32 = Scalar<float>;
 using F64 = Scalar<double>;
+using Words = Scalar<std::uint16_t>;
 template <class T>
 using Vec = Scalar<T>;
 template <class T>
@@ -108,6 +113,15 @@ T ReduceSum(V v) {
 }
 inline F64 LoadF64(const float* p, All) { return {*p}; }
 inline F64 LoadF64(const float*, First, F64 fill) { return fill; }
+
+template <class E>
+Words LoadWords(const E* p, All) {
+  return {static_cast<std::uint16_t>(*p)};
+}
+template <class E>
+Words LoadWords(const E*, First) {
+  return {};
+}
 
 inline F32 ShortNaNs(F32 v) { return v; }  // FromFloat takes any
 

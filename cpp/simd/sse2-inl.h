@@ -46,6 +46,13 @@ BATCHNORM_INLINE __m128i HighBytes(int bytes) {
 BATCHNORM_INLINE F32 PromoteBytes(U8 v) { return _mm_cvtepi32_ps(_mm_srli_epi32(HighBytes(BitsAs<int>(v)), 24)); }
 BATCHNORM_INLINE F32 PromoteBytes(I8 v) { return _mm_cvtepi32_ps(_mm_srai_epi32(HighBytes(BitsAs<int>(v)), 24)); }
 
+BATCHNORM_INLINE Words WidenBytes(UBytes v) {
+  return (Words)_mm_unpacklo_epi8(_mm_cvtsi64_si128(BitsAs<long long>(v)), _mm_setzero_si128());
+}
+BATCHNORM_INLINE Words WidenBytes(IBytes v) {
+  return (Words)_mm_srai_epi16(_mm_unpacklo_epi8(_mm_setzero_si128(), _mm_cvtsi64_si128(BitsAs<long long>(v))), 8);
+}
+
 BATCHNORM_INLINE U32 Widen(U16 v) {
   return (U32)_mm_unpacklo_epi16(_mm_cvtsi64_si128(BitsAs<long long>(v)), _mm_setzero_si128());
 }

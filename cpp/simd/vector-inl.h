@@ -15,6 +15,9 @@ typedef std::uint32_t U32 __attribute__((vector_size(BATCHNORM_VECTOR_BYTES)));
 typedef std::uint16_t U16 __attribute__((vector_size(BATCHNORM_VECTOR_BYTES / 2)));  // as many as of U32
 typedef std::uint8_t U8 __attribute__((vector_size(BATCHNORM_VECTOR_BYTES / 4)));
 typedef std::int8_t I8 __attribute__((vector_size(BATCHNORM_VECTOR_BYTES / 4)));
+typedef std::uint16_t Words __attribute__((vector_size(BATCHNORM_VECTOR_BYTES)));
+typedef std::uint8_t UBytes __attribute__((vector_size(BATCHNORM_VECTOR_BYTES / 2)));  // as many as of words
+typedef std::int8_t IBytes __attribute__((vector_size(BATCHNORM_VECTOR_BYTES / 2)));
 
 template <class T>
 struct VectorOf;

@@ -552,7 +552,30 @@ void Repeats(const KernelTable& table) {
   }
 }
 
-// Bytes have kernels for moments in narrow lanes and for extremes.
+// Every value of a byte, so many that chains widen several times; alternately the one whose square is the largest.
+template <class E>
+void ByteSums(const KernelTable& table, bool planar, Source source, std::size_t rows, std::size_t cols) {
+  Matrix<E> x(rows, cols, 1);
+  std::mt19937 random(static_cast<unsigned>(rows * cols));
+  for (E& value : x.memory) value = random() % 2 ? std::numeric_limits<E>::lowest() : static_cast<E>(random());
+  if (std::is_unsigned_v<E>) {
+    for (E& value : x.memory) value = static_cast<E>(~value);
+  }
+  const std::size_t sums = planar ? 1 : cols;
+  std::vector<double> first(cols + 1, 7), second(cols + 1, 7), want(sums), want2(sums);
+  KernelsOf(table, E{}).walk[planar ? 0 : 1].sums(x.view(source), first.data(), second.data());
+  for (std::size_t r = 0; r < rows; ++r) {
+    for (std::size_t c = 0; c < cols; ++c) {
+      want[planar ? 0 : c] += x.at(r, c);
+      want2[planar ? 0 : c] += x.at(r, c) * x.at(r, c);
+    }
+  }
+  for (std::size_t s = 0; s < sums; ++s)
+    Expect(first[s] == want[s] && second[s] == want2[s], "sums", table, rows, cols);
+  Expect(first[sums] == 7 && second[sums] == 7, "sums beyond the columns", table, rows, cols);
+}
+
+// Bytes have kernels for exact sums and for extremes.
 template <class E>
 void BytesOf(const KernelTable& table) {
   for (std::size_t rows : {1u, 5u, 40u}) {
@@ -560,6 +583,8 @@ void BytesOf(const KernelTable& table) {
       for (bool planar : {true, false}) {
         for (Source source : {Source::kCache, Source::kMemory}) {
           Sums(table, KernelsOf(table, E{}).walk[planar ? 0 : 1], planar, source, rows, cols, Masked::kNot);
+          ByteSums<E>(table, planar, source, rows, cols);
+          ByteSums<E>(table, planar, source, 15 * rows, 5 * cols);
         }
       }
     }
