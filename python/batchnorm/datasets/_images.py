@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -66,19 +67,19 @@ class Images:
 
     def pieces(self, item: int) -> Iterator[Piece]:
         """Yield the images of an item."""
-        for path in self._paths[self._starts[item] : self._starts[item + 1]]:
-            yield Piece(path, lambda _, path=path: self._blocks(path))  # type: ignore[misc]
+        for i in range(self._starts[item], self._starts[item + 1]):
+            yield Piece(self._paths[i], lambda _, i=i: self._blocks(i))  # type: ignore[misc]
 
-    def _open(self, path: str) -> Any:
-        from PIL import UnidentifiedImageError
-
+    def _open(self, i: int) -> Any:
+        path, (size, _) = self._paths[i], self._marks[i]
         try:
-            return self._image.open(path, formats=_FORMATS)
-        except UnidentifiedImageError as error:
+            return self._image.open(_whole(path) if size <= _MOST_BYTES else path, formats=_FORMATS)
+        except self._image.UnidentifiedImageError as error:
             raise OSError(f"expected {KINDS}, got a file that is no such image") from error
 
-    def _blocks(self, path: str) -> Iterator[Block]:
-        with self._open(path) as image:
+    def _blocks(self, i: int) -> Iterator[Block]:
+        path = self._paths[i]
+        with self._open(i) as image:
             # A TIFF may be a stack. Other formats have a preview or an animation after the image.
             frames = image.n_frames if image.format == "TIFF" else 1
             for frame in range(frames):
@@ -126,6 +127,12 @@ class Images:
         """Return the files and how they are read."""
         marks = zip(self._paths, self._marks, strict=True)
         return ["images", self._asked, *([os.path.abspath(path), *mark] for path, mark in marks)]
+
+
+def _whole(path: str) -> BytesIO:
+    """Return a small file, read at once: Pillow would read its header byte by byte, and wait for the GIL more often."""
+    with open(path, "rb", buffering=0) as file:
+        return BytesIO(file.read())
 
 
 def _starts(sizes: Sequence[int]) -> list[int]:
