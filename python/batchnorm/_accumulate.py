@@ -114,7 +114,7 @@ class accumulate_statistics:
             assert mean is not None and var is not None and counter is not None
             require_writeable("running_mean", mean)
             require_writeable("running_var", var)
-            batches, momentum, momentum_of = layer._next_batch(counter, counts=True)
+            batches, momentum, momentum_of = layer._next_batch(counter, stats.count)
             moved = mean.copy(), var.copy()  # an error comes before any layer has moved
             update_running_stats(*moved, stats, momentum=momentum, momentum_of=momentum_of, unbiased=layer.unbiased)
             moves.append((mean, moved[0], var, moved[1], counter, batches))

@@ -10,7 +10,6 @@ from . import _core
 from ._backward import batch_norm_backward, batch_norm_inference_backward
 from ._channel_stats import ChannelStats
 from ._checks import INT64_MAX, as_array, as_int, float_dtype, require_writeable
-from ._forward import batch_norm_train
 from ._layer_state import LayerState, write
 from ._masks import mask_of
 from ._saved import X_IS_GONE, SavedStatistics
@@ -355,36 +354,24 @@ class BatchNorm(LayerState):
             self._check_channels(x)  # there is nothing else that could tell
         collected = self._collected if self.training else None
         counter = self.num_batches_tracked if self.training and collected is None else None
-        batches, momentum, momentum_of = self._next_batch(counter, counts=bool(np.size(x)))
-        try:
-            y, saved = batch_norm_train(
-                x,
-                weight,
-                bias,
-                running_mean=self.running_mean,
-                running_var=self.running_var,
-                momentum=momentum,
-                momentum_of=momentum_of,
-                unbiased=self.unbiased,
-                on_single=self.on_single,
-                eps=self.eps,
-                axis=self.axis,
-                out=out,
-                num_threads=self.num_threads,
-                activation=activation,
-                residual=residual,
-                keep_sign=residual is not None and not (isinstance(activation, tuple) and activation[0] == "prelu"),
-                mask=mask,
-                lengths=lengths,
-                update_stats=collected is None,
-                groups=self.groups if self.training else 1,
-                renorm=self.renorm if self.training else None,
-                on_nonfinite=self.on_nonfinite,
-                flush_subnormals=self.flush_subnormals,
+        batches, momentum, momentum_of = self._next_batch(counter, x)
+        keeps_sign = residual is not None and not (isinstance(activation, tuple) and activation[0] == "prelu")
+        try:  # not by way of batch_norm_train, whose keywords are a sixth of a small call
+            if lengths is not None:
+                mask = mask_of(x, self.axis, mask, lengths)
+            y, fields = _core.batch_norm_train(
+                *(x, weight, bias, self.running_mean, self.running_var, momentum, momentum_of, self.unbiased),
+                *(collected is None, self.on_single, self.eps, self.axis, out),
+                context_num_threads() if self.num_threads is None else self.num_threads,
+                *(activation, residual, keeps_sign, mask),
+                self.groups if self.training else 1,
+                self.renorm if self.training else None,
+                *(self.on_nonfinite, self.flush_subnormals),
             )
         except ValueError:
             self._check_channels(x)
             raise
+        saved = SavedStatistics._of(fields)
         counts = bool(saved._fields[1])  # an empty batch counts nothing
         if counts and self.on_nonfinite == "skip_update":
             counts = _finite(saved.mean, self.running_mean) and _finite(saved.var, self.running_var)
@@ -394,13 +381,13 @@ class BatchNorm(LayerState):
             collected.merge(saved.stats)
         return y, saved
 
-    def _next_batch(self, counter: Int64Array | None, *, counts: bool) -> tuple[int, float, Literal["new", "old"]]:
-        """Return the number of batches with the next one, and how it moves the running statistics."""
+    def _next_batch(self, counter: Int64Array | None, values: ArrayLike) -> tuple[int, float, Literal["new", "old"]]:
+        """Return the number of batches with the next one, if it has values, and how it moves the running statistics."""
         batches = 1
         if counter is not None:
             require_writeable("num_batches_tracked", counter)
             batches += counter.item()
-            if batches > INT64_MAX and counts:
+            if batches > INT64_MAX and np.size(values) > 0:
                 raise OverflowError(f"num_batches_tracked: expected an integer below 2**63 - 1, got {batches - 1}")
         if self.momentum is None:
             return batches, 1.0 / batches, "new"
