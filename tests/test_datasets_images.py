@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import tracemalloc
 import weakref
 from functools import partial
 from pathlib import Path
@@ -330,6 +331,22 @@ def test_items_depend_on_the_files_alone() -> None:
     assert _images._starts([1] * 150) == [0, 64, 128, 150]
     mb = 2**20
     assert _images._starts([mb, 2 * mb, mb // 2, mb // 2, 1]) == [0, 1, 2, 4, 5]
+
+
+def test_a_small_file_that_grows_before_its_turn(tmp_path: Path) -> None:
+    """Only the image in it is read."""
+    x = pixels("RGB")
+    save(tmp_path / "x.png", x[0])
+    (piece,) = _images.Images([str(tmp_path / "x.png")], -1, None).pieces(0)
+    with (tmp_path / "x.png").open("ab") as file:
+        file.truncate(2**28)
+    tracemalloc.start()
+    (block,) = piece.blocks(_parts.Worker())
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 2**24
+    got = np.asarray(block.array).reshape(*SIDES, -1)[..., :3]
+    np.testing.assert_array_equal(got, x[0])
 
 
 WAYS = sorted({False, _images._lends(Image)})  # whether Pillow lends its pixels

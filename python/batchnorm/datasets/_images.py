@@ -73,7 +73,7 @@ class Images:
     def _open(self, i: int) -> Any:
         path, (size, _) = self._paths[i], self._marks[i]
         try:
-            return self._image.open(_whole(path) if size <= _MOST_BYTES else path, formats=_FORMATS)
+            return self._image.open(_whole(path, size) if size <= _MOST_BYTES else path, formats=_FORMATS)
         except self._image.UnidentifiedImageError as error:
             raise OSError(f"expected {KINDS}, got a file that is no such image") from error
 
@@ -129,10 +129,14 @@ class Images:
         return ["images", self._asked, *([os.path.abspath(path), *mark] for path, mark in marks)]
 
 
-def _whole(path: str) -> BytesIO:
-    """Return a small file, read at once: Pillow would read its header byte by byte, and wait for the GIL more often."""
+def _whole(path: str, size: int) -> BytesIO | str:
+    """Return a small file, read at once: Pillow would read its header byte by byte, and wait for the GIL more often.
+
+    What no longer has the size that was seen, or never had one, as a device, is left to Pillow: it may have no end.
+    """
     with open(path, "rb", buffering=0) as file:
-        return BytesIO(file.read())
+        content = file.read(size + 1)
+    return BytesIO(content) if len(content) == size else path
 
 
 def _starts(sizes: Sequence[int]) -> list[int]:
