@@ -98,9 +98,9 @@ Plan::Plan(const Layout& layout, const Operand<E>& x, Purpose purpose, Company c
     tile_positions = std::max(least_rows, tile_elements / columns) * repeat_;
   }
   groups_ = CeilDiv(channels_, group_channels_);
-  // Where columns are channels, parameters of some lie beside those of the others.
+  // Where columns are channels, parameters of some lie beside those of the others. The last group has the fewest.
   const bool columns_are_channels = walk_ == Walk::kRows && inner_ * repeat_ == 1;
-  spans_ = columns_are_channels ? std::max<std::size_t>(1, group_channels_ / kSpanChannels) : 1;
+  spans_ = columns_are_channels ? std::max<std::size_t>(1, Channels(groups_ - 1) / kSpanChannels) : 1;
 
   // Where x can't be read in runs, blocks are gathered, and then the whole of it is one run.
   const bool gathered = run_ == 0;
