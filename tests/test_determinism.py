@@ -89,6 +89,33 @@ def test_again_and_again(isa: str) -> None:
         assert_all_same(every_result(axis, x, dy, 2), first)
 
 
+@pytest.mark.threaded
+def test_groups_of_columns_as_a_whole_or_in_spans(isa: str) -> None:
+    """One thread takes a group of columns at once; several share out what is done once per channel."""
+    shape = 386, 8200
+    rng = np.random.default_rng(0)
+    x, dy, ddx = rng.normal(3, 1, (3, *shape)).astype(np.float32)
+    integers = {t: rng.integers(0, 127, shape).astype(t) for t in (np.uint8, np.uint16)}
+    weight, bias = parameters(shape[1])
+    slope = rng.uniform(0.1, 0.9, shape[1])
+
+    def results(num_threads: int) -> dict[str, Array]:
+        threads: dict[str, Any] = {"num_threads": num_threads}
+        _, saved = bn.batch_norm_train(x, weight, bias, activation=("prelu", slope), **threads)
+        first = bn.batch_norm_backward(dy, x, saved, **threads)
+        linear = bn.SavedStatistics(saved.mean, saved.rstd, saved.count, eps=saved.eps, weight=weight)
+        second = bn.batch_norm_double_backward(ddx, weight, bias, dy, x, linear, **threads)
+        named = {"dslope": first.dslope, "ddy": second.ddy, "second.dx": second.dx, "second.dweight": second.dweight}
+        for dtype, values in {np.float32: x, **integers}.items():
+            stats = bn.channel_stats(values, extremes=True, **threads)
+            named |= {f"{dtype.__name__}.{name}": getattr(stats, name) for name in ("mean", "m2", "min", "max")}
+        return every_result(1, x, dy, num_threads) | {name: a for name, a in named.items() if a is not None}
+
+    one = results(1)
+    for threads in THREADS[1:]:
+        assert_all_same(results(threads), one)
+
+
 def at_offset(a: Array, elements: int) -> Array:
     """A dense copy whose first element lies so many elements after an address that 64 divides."""
     raw = np.empty(a.nbytes + 128, np.uint8)
