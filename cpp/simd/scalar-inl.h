@@ -24,7 +24,7 @@ Scalar<T> operator-(Scalar<T> a, Scalar<T> b) {
 }
 template <class T>
 Scalar<T> operator*(Scalar<T> a, Scalar<T> b) {
-  return {static_cast<T>(a.value * b.value)};
+  return {a.value * b.value};
 }
 template <class T>
 Scalar<T> operator>>(Scalar<T> a, int bits) {
@@ -38,6 +38,9 @@ Scalar<T>& operator+=(Scalar<T>& a, Scalar<T> b) {
 using F32 = Scalar<float>;
 using F64 = Scalar<double>;
 using Words = Scalar<std::uint16_t>;
+// As unsigned: the int that words promote to has no room for their product.
+constexpr Words operator*(Words a, Words b) { return {static_cast<std::uint16_t>(unsigned{a.value} * b.value)}; }
+static_assert((Words{0xff80} * Words{0xff80}).value == 0x4000);
 template <class T>
 using Vec = Scalar<T>;
 template <class T>
