@@ -552,15 +552,13 @@ void Repeats(const KernelTable& table) {
   }
 }
 
-// Every value of a byte, so many that chains widen several times; alternately the one whose square is the largest.
+// All values, or every second one, are the byte whose square is the largest, which fills lanes to the brim.
 template <class E>
-void ByteSums(const KernelTable& table, bool planar, Source source, std::size_t rows, std::size_t cols) {
+void ByteSums(const KernelTable& table, bool planar, Source source, std::size_t rows, std::size_t cols, bool all) {
+  constexpr E kLargest = std::is_unsigned_v<E> ? std::numeric_limits<E>::max() : std::numeric_limits<E>::lowest();
   Matrix<E> x(rows, cols, 1);
   std::mt19937 random(static_cast<unsigned>(rows * cols));
-  for (E& value : x.memory) value = random() % 2 ? std::numeric_limits<E>::lowest() : static_cast<E>(random());
-  if (std::is_unsigned_v<E>) {
-    for (E& value : x.memory) value = static_cast<E>(~value);
-  }
+  for (E& value : x.memory) value = all || random() % 2 ? kLargest : static_cast<E>(random());
   const std::size_t sums = planar ? 1 : cols;
   std::vector<double> first(cols + 1, 7), second(cols + 1, 7), want(sums), want2(sums);
   KernelsOf(table, E{}).walk[planar ? 0 : 1].sums(x.view(source), first.data(), second.data());
@@ -575,16 +573,24 @@ void ByteSums(const KernelTable& table, bool planar, Source source, std::size_t 
   Expect(first[sums] == 7 && second[sums] == 7, "sums beyond the columns", table, rows, cols);
 }
 
-// Bytes have kernels for exact sums and for extremes.
+// Bytes have kernels for exact sums and for extremes. Chains of sums end within rows, and between them.
 template <class E>
 void BytesOf(const KernelTable& table) {
+  for (bool planar : {true, false}) {
+    for (bool all : {true, false}) {
+      ByteSums<E>(table, planar, Source::kMemory, 1, 40001, all);
+      ByteSums<E>(table, planar, Source::kCache, 3, 9001, all);
+    }
+  }
   for (std::size_t rows : {1u, 5u, 40u}) {
     for (std::size_t cols = 1; cols <= 140; cols += cols < 18 ? 1 : 7) {
       for (bool planar : {true, false}) {
         for (Source source : {Source::kCache, Source::kMemory}) {
           Sums(table, KernelsOf(table, E{}).walk[planar ? 0 : 1], planar, source, rows, cols, Masked::kNot);
-          ByteSums<E>(table, planar, source, rows, cols);
-          ByteSums<E>(table, planar, source, 15 * rows, 5 * cols);
+          for (bool all : {true, false}) {
+            ByteSums<E>(table, planar, source, rows, cols, all);
+            ByteSums<E>(table, planar, source, 15 * rows, 5 * cols, all);
+          }
         }
       }
     }
