@@ -26,8 +26,8 @@ struct Sweep {
   bool keeps = false;             // Note [Kept tiles]
 };
 
-// Whether values are read along with an array that all channels share. Where channels are innermost, a row of a tile is
-// then one position, so that the array has one value per row, and tiles leave room in L2.
+// Whether values are read along with an array that all channels share. Where channels are innermost, and fill a vector,
+// a row of a tile is then one position, so that the array has one value per row; else tiles leave room for it in L2.
 enum class Company { kNone, kShared };
 
 // Some of a group's channels, counted from its first.
