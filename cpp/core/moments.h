@@ -63,8 +63,8 @@ class MomentReducer {
       const auto first = KernelsOf(table_, T{}).gather[static_cast<std::size_t>(kDTypeOf<E>)];
       const std::ptrdiff_t apart =
           plan_.walk() == Walk::kPlanar ? tile.channel_stride : static_cast<std::ptrdiff_t>(plan_.inner());
-      first(reinterpret_cast<const char*>(tile.data), apart * static_cast<std::ptrdiff_t>(sizeof(E)), 0, block.channels,
-            of_block.pivot);
+      first(reinterpret_cast<const char*>(tile.data), {block.channels, apart * static_cast<std::ptrdiff_t>(sizeof(E))},
+            0, of_block.pivot);
       if (2 * count > counts_.InChunk(0)) return;
       TakeSums(precision_, block, tile, of_block, scratch);
       MovePivots(count, block.channels, of_block);

@@ -13,19 +13,18 @@ namespace {
 // once a block, so tiles of rows are longer, up to 1 MB, where enough chunks are left.
 constexpr std::size_t kTileElements = 65536;
 constexpr std::size_t kRowsTileElements = 262144;
-constexpr std::size_t kMapTileElements = 16384;             // at least: a map leaves nothing to merge
-constexpr std::size_t kFewChunks = 8;                       // for a few threads; larger arrays have more
-constexpr std::size_t kLeastRows = 64;                      // of a tile, which stays in L2 if it is gathered
-constexpr std::size_t kLeastMapRows = 16;                   // likewise, where there are no sums to fold
-constexpr std::size_t kLeastChunkRows = 192;                // and of wide tiles: merging one costs a column 50 rows
-constexpr std::size_t kFewColumns = 512;                    // of a group, where there are too few rows for chunks
-constexpr std::size_t kMostColumns = 2048;                  // parameters and sums of one tile stay in L1 and L2
-constexpr std::size_t kLeastColumns = 256;                  // the loop over rows of a tile should not show
-constexpr std::size_t kShortRun = 32;                       // shorter runs are gathered: a kernel call would cost more
-constexpr std::size_t kTasks = 256;                         // enough for 64 threads to balance
-constexpr std::size_t kMostChunks = 128;                    // what they leave is merged by one thread per group
-constexpr std::size_t kGroupElements = 16384;               // small channels are taken together
-constexpr std::size_t kCachedBytes = std::size_t{1} << 20;  // of one array in the L2 of a core, beside another
+constexpr std::size_t kMapTileElements = 16384;                // at least: a map leaves nothing to merge
+constexpr std::size_t kFewChunks = 8;                          // for a few threads; larger arrays have more
+constexpr std::size_t kLeastRows = 64;                         // of a tile, which stays in L2 if it is gathered
+constexpr std::size_t kLeastMapRows = 16;                      // likewise, where there are no sums to fold
+constexpr std::size_t kLeastChunkRows = 192;                   // and of wide tiles: merging one costs a column 50 rows
+constexpr std::size_t kFewColumns = 512;                       // of a group, where there are too few rows for chunks
+constexpr std::size_t kMostColumns = 2048;                     // parameters and sums of one tile stay in L1 and L2
+constexpr std::size_t kLeastColumns = 256;                     // the loop over rows of a tile should not show
+constexpr std::size_t kTasks = 256;                            // enough for 64 threads to balance
+constexpr std::size_t kMostChunks = 128;                       // what they leave is merged by one thread per group
+constexpr std::size_t kGroupElements = 16384;                  // small channels are taken together
+constexpr std::size_t kCachedBytes = std::size_t{1} << 20;     // of one array in the L2 of a core, beside another
 constexpr std::size_t kMapCachedBytes = std::size_t{8} << 20;  // of one array in a shared cache, beside an output
 constexpr std::size_t kKeptBytes = std::size_t{4} << 20;       // of one array's gathered tiles, for a thread
 constexpr std::size_t kStretch = 8192;                         // 32 KB: partial lines at its ends don't show
@@ -102,9 +101,9 @@ Plan::Plan(const Layout& layout, const Operand<E>& x, Purpose purpose, Company c
   const bool columns_are_channels = walk_ == Walk::kRows && inner_ * repeat_ == 1;
   spans_ = columns_are_channels ? std::max<std::size_t>(1, Channels(groups_ - 1) / kSpanChannels) : 1;
 
-  // Where x can't be read in runs, blocks are gathered, and then the whole of it is one run.
+  // Where x can't be read in runs, blocks are gathered, in runs of what is written.
   const bool gathered = run_ == 0;
-  if (gathered) run_ = positions_;
+  if (gathered) run_ = layout.plane < kShortRun ? positions_ : layout.plane;
   const std::size_t values = layout.ValuesPerChannel();
   const std::size_t most_memory = std::max<std::size_t>(std::size_t{1} << 20, values * channels_ * x.ItemSize() / 64);
   chunks_ = std::min({CeilDiv(kTasks, groups_), kMostChunks, most_memory / (channels_ * kPartialBytes),
@@ -117,9 +116,9 @@ Plan::Plan(const Layout& layout, const Operand<E>& x, Purpose purpose, Company c
   if (run_ == positions_) pieces_ = std::max<std::size_t>(1, (pieces_ + chunks_ / 2) / chunks_) * chunks_;
   piece_ = RoundUp(CeilDiv(run_, pieces_), quantum);
   pieces_ = CeilDiv(run_, piece_);
-  if (walk_ == Walk::kPlanar && pieces_ == 1 && !gathered) {
+  if (walk_ == Walk::kPlanar && pieces_ == 1) {
     tile_runs_ = std::max<std::size_t>(1, kTileElements / run_);
-    runs_at_one_stride_ = x.RunsAtOneStride();
+    runs_at_one_stride_ = gathered ? positions_ / run_ : x.RunsAtOneStride();
   }
   const std::size_t units = positions_ / run_ * pieces_;
   chunks_ = std::min(chunks_, units);

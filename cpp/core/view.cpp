@@ -11,11 +11,11 @@ namespace batchnorm {
 namespace {
 
 // Rows of short planes fill vectors where plane by plane would end one at every plane; long planes need no column sums.
-// Sums cross between 7 x 7 and 14 x 14. A map has no sums to close at the end of a plane, so it crosses earlier; runs
-// that the plan holds too short (kShortRun) it would gather. Sums of a small batch cross there too: sums
-// of columns are folded once, however few planes they add up.
-constexpr std::size_t kLongestInner = 128;
-constexpr std::size_t kLongestInnerOfMap = 32;
+// Sums cross between 7 x 7 and 14 x 14. A map has no sums to close at the end of a plane, so it crosses earlier. Sums
+// of a small batch cross there too: sums of columns are folded once, however few planes they add up. What is gathered
+// fills vectors either way: rows then follow memory further, and a map writes them where they belong.
+constexpr std::size_t kLongestInner = 128, kLongestInnerOfMap = 32;
+constexpr std::size_t kLongestGathered = 256, kLongestGatheredOfMap = 1024;
 constexpr std::size_t kSmallBatch = 8;
 
 constexpr std::size_t kMostAxes = 64;  // as many as NumPy has
@@ -63,7 +63,8 @@ char* Find(const std::vector<Axis>& axes, std::size_t count, char* base, std::si
   return base;
 }
 
-// Calls body(address, stride, n) for each stretch of the elements [begin, begin + count) of nested axes.
+// Calls body(address, stretch) for the elements [begin, begin + count) of nested axes, in their order: as many whole
+// rows at a time as lie at one stride, and parts of rows.
 template <class Body>
 void WalkAxes(const std::vector<Axis>& axes, char* base, std::size_t begin, std::size_t count, Body body) {
   const Axis inner = axes.back();
@@ -72,13 +73,20 @@ void WalkAxes(const std::vector<Axis>& axes, char* base, std::size_t begin, std:
   std::size_t i = begin % inner.extent;
   char* p = Find(axes, outer_axes, base, begin / inner.extent, index.data());
   while (count > 0) {
-    const std::size_t n = std::min(count, inner.extent - i);
-    body(p + static_cast<std::ptrdiff_t>(i) * inner.stride, inner.stride, n);
-    count -= n;
+    Stretch stretch{std::min(count, inner.extent - i), inner.stride};
+    if (stretch.n == inner.extent && outer_axes > 0) {
+      const Axis& rows = axes[outer_axes - 1];
+      stretch.rows = std::min(count / stretch.n, rows.extent - index[outer_axes - 1]);
+      stretch.row_stride = rows.stride;
+    }
+    body(p + static_cast<std::ptrdiff_t>(i) * inner.stride, stretch);
+    count -= stretch.n * stretch.rows;
     i = 0;
-    for (std::size_t d = outer_axes; d-- > 0;) {  // as an odometer: short runs leave no time for divisions
-      p += axes[d].stride;
-      if (++index[d] < axes[d].extent) break;
+    std::size_t steps = stretch.rows;
+    for (std::size_t d = outer_axes; d-- > 0; steps = 1) {  // as an odometer: short runs leave no time for divisions
+      p += static_cast<std::ptrdiff_t>(steps) * axes[d].stride;
+      index[d] += steps;
+      if (index[d] < axes[d].extent) break;
       p -= static_cast<std::ptrdiff_t>(axes[d].extent) * axes[d].stride;
       index[d] = 0;
     }
@@ -173,13 +181,18 @@ Layout LayoutOf(const ArrayView& x, std::size_t channel_axis, Purpose purpose) {
   const std::size_t item = ItemSize(x.dtype);
   const bool channel_innermost = layout.inner_axes.empty();
   const bool long_sums = purpose == Purpose::kSums && layout.positions > kSmallBatch;
-  const std::size_t longest = long_sums ? kLongestInner : kLongestInnerOfMap;
-  const bool short_planes = layout.inner < longest && IsOneRun(Merge(columns, 0), item);
+  const Axis in_plane = Merge(AxesOf(x, layout.inner_axes), static_cast<std::ptrdiff_t>(item)).back();
+  const bool gathered = in_plane.stride != static_cast<std::ptrdiff_t>(item) || in_plane.extent < kShortRun;
+  const bool one_run = IsOneRun(Merge(columns, 0), item);
+  const std::size_t longest = one_run ? (long_sums ? kLongestInner : kLongestInnerOfMap)
+                                      : (long_sums ? kLongestGathered : kLongestGatheredOfMap);
+  const bool short_planes = layout.inner < longest && (one_run || gathered);
   if (layout.channels > 1 && (channel_innermost || short_planes)) {
     layout.walk = Walk::kRows;
   } else {
     for (std::size_t a : layout.inner_axes) layout.position_axes.push_back(a);
     layout.positions *= layout.inner;
+    layout.plane = layout.inner;
     layout.inner_axes.clear();
     layout.inner = 1;
   }
@@ -196,11 +209,13 @@ PositionSums::PositionSums(const ArrayView& array, const Layout& layout)
 double PositionSums::operator()(std::size_t first, std::size_t positions) const {
   KeptSum sum;
   if (positions * inner_ == 0) return 0;
-  WalkAxes(axes_, data_, first * inner_, positions * inner_, [&](const char* p, std::ptrdiff_t stride, std::size_t n) {
-    if (dtype_ == DType::kBool) {
-      sum.sum += TrueOfRun(p, stride, n);
-    } else {
-      VisitLane(dtype_, [&](auto zero) { AddRun<decltype(zero)>(p, stride, n, sum); });
+  WalkAxes(axes_, data_, first * inner_, positions * inner_, [&](const char* p, const Stretch& stretch) {
+    for (std::size_t r = 0; r < stretch.rows; ++r, p += stretch.row_stride) {
+      if (dtype_ == DType::kBool) {
+        sum.sum += TrueOfRun(p, stretch.stride, stretch.n);
+      } else {
+        VisitLane(dtype_, [&](auto zero) { AddRun<decltype(zero)>(p, stretch.stride, stretch.n, sum); });
+      }
     }
   });
   return sum.Total();
@@ -280,7 +295,7 @@ bool Operand<E>::Direct(const Block& block, Tile<E>* tile) const {
 
 template <class E>
 template <class Body>
-void Operand<E>::ForEachRun(const Block& block, Body body) const {
+void Operand<E>::ForEachStretch(const Block& block, Body body) const {
   if (walk_ == Walk::kPlanar) {
     for (std::size_t c = block.channel; c < block.channel + block.channels; ++c) {
       WalkAxes(positions_, data_ + static_cast<std::ptrdiff_t>(c) * channel_stride_, block.first, block.positions,
@@ -327,17 +342,17 @@ Tile<const E> Operand<E>::Read(const Block& block, Scratch& scratch, Scratch::Sl
 
 template <class E>
 void Operand<E>::Copy(const Block& block, E* to) const {
-  ForEachRun(block, [&](const char* p, std::ptrdiff_t stride, std::size_t n) {
-    gather_(p, stride, ahead_, n, to);
-    to += n;
+  ForEachStretch(block, [&](const char* p, const Stretch& stretch) {
+    gather_(p, stretch, ahead_, to);
+    to += stretch.n * stretch.rows;
   });
 }
 
 template <class E>
 void Operand<E>::Scatter(const Block& block, const E* from) const {
-  ForEachRun(block, [&](char* p, std::ptrdiff_t stride, std::size_t n) {
-    scatter_(from, n, p, stride);
-    from += n;
+  ForEachStretch(block, [&](char* p, const Stretch& stretch) {
+    scatter_(from, p, stretch);
+    from += stretch.n * stretch.rows;
   });
 }
 

@@ -33,10 +33,14 @@ struct Layout {
   std::size_t positions = 1;
   std::size_t channels = 1;
   std::size_t inner = 1;
+  std::size_t plane = 1;  // kPlanar: positions that lie closer together than the channels do
 
   std::size_t ValuesPerChannel() const { return positions * inner; }
   std::size_t Values() const { return ValuesPerChannel() * channels; }
 };
+
+// Shorter runs of one channel are gathered: a kernel call for each would cost more.
+constexpr std::size_t kShortRun = 32;
 
 // What is done with the values: summed, and then read again; or mapped alone.
 enum class Purpose { kSums, kMap };
@@ -148,7 +152,7 @@ class Operand {
   }
   void Scatter(const Block& block, const E* from) const;
   template <class Body>
-  void ForEachRun(const Block& block, Body body) const;
+  void ForEachStretch(const Block& block, Body body) const;
 
   typename Kernels<E>::Gather gather_;
   typename Kernels<E>::Scatter scatter_;

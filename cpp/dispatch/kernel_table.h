@@ -167,12 +167,21 @@ struct WalkKernels {
   void (*combine[kStoreKinds])(const GradientTiles<E>& in, CombineParameters<T> p, Tile<E> out);
 };
 
+// Rows of n elements each in memory: `stride` bytes from one to the next, `row_stride` from row to row.
+struct Stretch {
+  std::size_t n;
+  std::ptrdiff_t stride;
+  std::size_t rows = 1;
+  std::ptrdiff_t row_stride = 0;
+};
+
 template <class E>
 struct Kernels {
-  // to[i] = the element i * stride bytes from `from`, of any alignment; what comes next lies `ahead` bytes further on.
-  using Gather = void (*)(const char* from, std::ptrdiff_t stride, std::ptrdiff_t ahead, std::size_t n, E* to);
+  // The elements that lie from `from` on, of any alignment, one after the other; what comes next lies `ahead` bytes
+  // further on.
+  using Gather = void (*)(const char* from, const Stretch& stretch, std::ptrdiff_t ahead, E* to);
   // The other way. Signs are set, never cleared.
-  using Scatter = void (*)(const E* from, std::size_t n, char* to, std::ptrdiff_t stride);
+  using Scatter = void (*)(const E* from, char* to, const Stretch& stretch);
 
   WalkKernels<E> walk[kWalks];
   // to[i * each + c] = once[i] for c < each; where there are masks

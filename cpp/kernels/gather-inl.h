@@ -19,12 +19,16 @@ BATCHNORM_INLINE To Converted(From from) {
   }
 }
 
+// Whether vectors of E are vectors of M.
+template <class M, class E>
+constexpr bool kAlike = sizeof(M) == sizeof(Lane<M>) && sizeof(M) == sizeof(E);
+
 // Vectors of what follows each other in memory, as many as there are whole ones of; returns how many elements.
 template <class M, class E>
 BATCHNORM_INLINE std::size_t GatherRun(const char* from, std::size_t n, E* to) {
-  constexpr bool kPlain = sizeof(M) == sizeof(Lane<M>) && sizeof(M) == sizeof(E), kHalf = kHalfPrecision<M>;
+  constexpr bool kHalf = kHalfPrecision<M>;
   std::size_t i = 0;
-  if constexpr (kPlain) {
+  if constexpr (kAlike<M, E>) {
     for (; i + kLanes<E> <= n; i += kLanes<E>) Store(LoadUnaligned<E>(from + i * sizeof(E)), to + i, All{});
   } else if constexpr (kHalf && sizeof(E) == sizeof(float)) {
     for (; i + kLanes<E> <= n; i += kLanes<E>) {
@@ -34,49 +38,67 @@ BATCHNORM_INLINE std::size_t GatherRun(const char* from, std::size_t n, E* to) {
   return i;
 }
 
-// Of every second one; reads an element beyond the last that it takes.
-template <class M, class E>
-BATCHNORM_INLINE std::size_t GatherEverySecond(const char* from, std::size_t n, E* to) {
-  std::size_t i = 0;
-  if constexpr (sizeof(M) == sizeof(Lane<M>) && sizeof(M) == sizeof(E)) {
-    constexpr std::size_t kVector = kLanes<E> * sizeof(E);
-    for (; i + kLanes<E> < n; i += kLanes<E>, from += 2 * kVector) {
-      const Vec<E> lower = LoadUnaligned<E>(from), upper = LoadUnaligned<E>(from + kVector);
-      Store(ConcatEven(upper, lower), to + i, All{});
-    }
-  }
-  return i;
-}
+// Every second element of aligned rows of n > 0. Nothing beyond the last of a row is touched.
+template <class E>
+struct EverySecond {
+  std::size_t n;
 
-// to[i] = the M that lies i * stride bytes from `from`, as an E. No alignment needed; no overlap. Asks for the lines
-// that lie `ahead` bytes further on (Note [Prefetch]).
-template <class M, class E>
-void Gather(const char* from, std::ptrdiff_t stride, std::ptrdiff_t ahead, std::size_t n, E* to) {
-  constexpr std::ptrdiff_t kItem = sizeof(M), kLine = kLineBytes;
-  const std::ptrdiff_t bytes = static_cast<std::ptrdiff_t>(n) * stride;
-  if (0 < stride && stride < kLine) {  // of what is sparser no prefetcher keeps track, and most of a line is wasted
+  BATCHNORM_INLINE void operator()(const char* row, E* to) const {
+    const E* from = reinterpret_cast<const E*>(row);
+    std::size_t rest = n;
+    for (; rest > kLanes<E>; rest -= kLanes<E>, from += 2 * kLanes<E>, to += kLanes<E>) {
+      Store(ConcatEven(Load(from + kLanes<E>, All{}), Load(from, All{})), to, All{});
+    }
+    const std::size_t reach = 2 * rest - 1;
+    if (reach < kLanes<E>) return Store(ConcatEven(Vec<E>{}, Load(from, First{reach})), to, First{rest});
+    const Vec<E> last = ConcatEven(Load(from + kLanes<E>, First{reach - kLanes<E>}), Load(from, All{}));
+    rest < kLanes<E> ? Store(last, to, First{rest}) : Store(last, to, All{});
+  }
+};
+
+// Calls row(from, to) for each row. Asks for the lines that lie `ahead` bytes further on (Note [Prefetch]).
+template <class E, class Row>
+BATCHNORM_INLINE void EachRow(const char* from, const Stretch& in, std::ptrdiff_t ahead, E* to, Row row) {
+  constexpr std::ptrdiff_t kLine = kLineBytes;
+  // Of what is sparser no prefetcher keeps track, and most of a line is wasted.
+  const std::ptrdiff_t bytes = 0 < in.stride && in.stride < kLine ? static_cast<std::ptrdiff_t>(in.n) * in.stride : 0;
+  for (std::size_t r = 0; r < in.rows; ++r, from += in.row_stride, to += in.n) {
     const std::uintptr_t next = reinterpret_cast<std::uintptr_t>(from) + static_cast<std::uintptr_t>(ahead);
     for (std::ptrdiff_t i = 0; i < bytes; i += kLine) Prefetch(next + static_cast<std::uintptr_t>(i));
+    row(from, to);
   }
-  std::size_t i = 0;
-  if (stride == kItem) {
-    i = GatherRun<M>(from, n, to);
-    for (; i < n; ++i) to[i] = Converted<E>(LoadOne<M>(from + i * sizeof(M)));  // of integers a loop for the compiler
-    return;
-  }
-  if (stride == 0) {
-    const E e = Converted<E>(LoadOne<M>(from));
-    for (; i < n; ++i) to[i] = e;
-    return;
-  }
-  if (stride == 2 * kItem) i = GatherEverySecond<M>(from, n, to);
-  from += static_cast<std::ptrdiff_t>(i) * stride;
-  for (; i < n; ++i, from += stride) to[i] = Converted<E>(LoadOne<M>(from));
 }
 
-// The other way.
+// Ms as Es. No alignment needed; no overlap.
 template <class M, class E>
-void Scatter(const E* from, std::size_t n, char* to, std::ptrdiff_t stride) {
+void Gather(const char* from, const Stretch& in, std::ptrdiff_t ahead, E* to) {
+  constexpr std::ptrdiff_t kItem = sizeof(M);
+  const std::size_t n = in.n;
+  const std::ptrdiff_t stride = in.stride;
+  if (stride == kItem) {
+    return EachRow(from, in, ahead, to, [n](const char* p, E* row) {
+      std::size_t i = GatherRun<M>(p, n, row);
+      for (; i < n; ++i) row[i] = Converted<E>(LoadOne<M>(p + i * sizeof(M)));  // of integers a loop for the compiler
+    });
+  }
+  if (stride == 0) {
+    return EachRow(from, in, ahead, to, [n](const char* p, E* row) {
+      const E e = Converted<E>(LoadOne<M>(p));
+      for (std::size_t i = 0; i < n; ++i) row[i] = e;
+    });
+  }
+  if constexpr (kAlike<M, E>) {
+    const std::uintptr_t misaligned =
+        (reinterpret_cast<std::uintptr_t>(from) | static_cast<std::uintptr_t>(in.row_stride)) % sizeof(E);
+    if (stride == 2 * kItem && misaligned == 0 && n > 0) return EachRow(from, in, ahead, to, EverySecond<E>{n});
+  }
+  EachRow(from, in, ahead, to, [n, stride](const char* p, E* row) {
+    for (std::size_t i = 0; i < n; ++i, p += stride) row[i] = Converted<E>(LoadOne<M>(p));
+  });
+}
+
+template <class M, class E>
+BATCHNORM_INLINE void ScatterRow(const E* from, std::size_t n, char* to, std::ptrdiff_t stride) {
   constexpr std::ptrdiff_t kItem = sizeof(M);
   std::size_t i = 0;
   if constexpr (kHalfPrecision<M> && sizeof(E) == sizeof(float)) {
@@ -93,9 +115,17 @@ void Scatter(const E* from, std::size_t n, char* to, std::ptrdiff_t stride) {
   }
 }
 
+// The other way.
+template <class M, class E>
+void Scatter(const E* from, char* to, const Stretch& out) {
+  for (std::size_t r = 0; r < out.rows; ++r, from += out.n, to += out.row_stride) {
+    ScatterRow<M>(from, out.n, to, out.stride);
+  }
+}
+
 // 1 and 0 of bools.
 template <class E>
-void GatherBools(const char* from, std::ptrdiff_t stride, std::ptrdiff_t, std::size_t n, E* to) {
+BATCHNORM_INLINE void GatherRowOfBools(const char* from, std::ptrdiff_t stride, std::size_t n, E* to) {
   const E one = Converted<E>(Lane<E>{1}), zero = Converted<E>(Lane<E>{0});
   std::size_t i = 0;
   if (stride == 0) {
@@ -105,6 +135,13 @@ void GatherBools(const char* from, std::ptrdiff_t stride, std::ptrdiff_t, std::s
     for (; i < n; ++i) to[i] = from[i] != 0 ? one : zero;
   } else {
     for (; i < n; ++i, from += stride) to[i] = *from != 0 ? one : zero;
+  }
+}
+
+template <class E>
+void GatherBools(const char* from, const Stretch& in, std::ptrdiff_t, E* to) {
+  for (std::size_t r = 0; r < in.rows; ++r, from += in.row_stride, to += in.n) {
+    GatherRowOfBools(from, in.stride, in.n, to);
   }
 }
 
@@ -126,8 +163,7 @@ BATCHNORM_INLINE bool IsPositive(E v) {
 }
 
 template <class E>
-void GatherSigns(const char* from, std::ptrdiff_t stride, std::ptrdiff_t, std::size_t n, E* to) {
-  std::uintptr_t bit = reinterpret_cast<std::uintptr_t>(from);
+BATCHNORM_INLINE void GatherRowOfSigns(std::uintptr_t bit, std::ptrdiff_t stride, std::size_t n, E* to) {
   std::size_t i = 0;
   const auto one_by_one = [&](std::size_t end) {
     for (; i < end; ++i, bit += static_cast<std::uintptr_t>(stride)) {
@@ -146,10 +182,16 @@ void GatherSigns(const char* from, std::ptrdiff_t stride, std::ptrdiff_t, std::s
   one_by_one(n);
 }
 
+template <class E>
+void GatherSigns(const char* from, const Stretch& in, std::ptrdiff_t, E* to) {
+  for (std::size_t r = 0; r < in.rows; ++r, from += in.row_stride, to += in.n) {
+    GatherRowOfSigns(reinterpret_cast<std::uintptr_t>(from), in.stride, in.n, to);
+  }
+}
+
 // Whole bytes of a run are its own; others it shares with its neighbours.
 template <class E>
-void ScatterSigns(const E* from, std::size_t n, char* to, std::ptrdiff_t stride) {
-  std::uintptr_t bit = reinterpret_cast<std::uintptr_t>(to);
+BATCHNORM_INLINE void ScatterRowOfSigns(const E* from, std::size_t n, std::uintptr_t bit, std::ptrdiff_t stride) {
   std::size_t i = 0;
   const auto one_by_one = [&](std::size_t end) {
     for (; i < end; ++i, bit += static_cast<std::uintptr_t>(stride)) {
@@ -165,6 +207,13 @@ void ScatterSigns(const E* from, std::size_t n, char* to, std::ptrdiff_t stride)
     }
   }
   one_by_one(n);
+}
+
+template <class E>
+void ScatterSigns(const E* from, char* to, const Stretch& out) {
+  for (std::size_t r = 0; r < out.rows; ++r, from += out.n, to += out.row_stride) {
+    ScatterRowOfSigns(from, out.n, reinterpret_cast<std::uintptr_t>(to), out.stride);
+  }
 }
 
 }  // namespace

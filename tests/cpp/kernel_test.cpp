@@ -419,28 +419,40 @@ void Moves(const KernelTable& table) {
   }
 }
 
-// Every stride, from and to memory that isn't aligned.
+// Every stride, in one row and in several, from and to memory that isn't aligned and that is, and ends with the last
+// element.
 template <class T>
 void Runs(const KernelTable& table) {
   const Kernels<T>& kernels = KernelsOf(table, T{});
   constexpr auto kOwn = static_cast<std::size_t>(kDTypeOf<T>);
   constexpr auto kItem = static_cast<std::ptrdiff_t>(sizeof(T));
-  for (std::size_t n : {0u, 1u, 3u, 16u, 57u, 200u}) {
+  for (std::size_t n : {1u, 3u, 7u, 8u, 16u, 57u, 200u}) {
     for (const std::ptrdiff_t stride :
          {-2 * kItem, -kItem, std::ptrdiff_t{0}, kItem, kItem + 1, 2 * kItem, 3 * kItem, 20 * kItem}) {
-      const auto reach = static_cast<std::size_t>(std::abs(stride)) * n + sizeof(T);
-      std::vector<char> memory(2 * reach + 1, 1);
-      char* const base = memory.data() + reach + 1;
-      const Matrix<T> values(1, n, 4);
-      Matrix<T> got(1, n, 5);
-      kernels.scatter[kOwn](values.view().data, n, base, stride);
-      kernels.gather[kOwn](base, stride, 4096, n, got.tile().data);
-      for (std::size_t i = 0; i < n; ++i) {
-        Expect(got.at(0, i) == values.at(0, stride == 0 ? n - 1 : i), "gather of what was scattered", table, 1, n);
+      for (std::size_t rows : {1u, 3u}) {
+        for (std::size_t off : {0u, 1u}) {
+          const std::size_t in_row = static_cast<std::size_t>(std::abs(stride)) * (n - 1);
+          const std::size_t apart = (in_row / sizeof(T) + 3) * sizeof(T);
+          std::vector<char> memory(off + apart * (rows - 1) + in_row + sizeof(T), 1);
+          char* const base = memory.data() + off + (stride < 0 ? in_row : 0);
+          const Stretch stretch{n, stride, rows, static_cast<std::ptrdiff_t>(apart)};
+          const Matrix<T> values(1, n * rows, 4);
+          Matrix<T> got(1, n * rows, 5);
+          kernels.scatter[kOwn](values.view().data, base, stretch);
+          kernels.gather[kOwn](base, stretch, 4096, got.tile().data);
+          for (std::size_t i = 0; i < n * rows; ++i) {
+            const std::size_t kept = stride == 0 ? i / n * n + n - 1 : i;
+            Expect(got.at(0, i) == values.at(0, kept), "gather of what was scattered", table, rows, n);
+          }
+          if (stride > kItem && n > 1) Expect(base[kItem] == 1, "what lies between is left alone", table, rows, n);
+          if (rows > 1) Expect(memory[off + in_row + sizeof(T)] == 1, "or between rows", table, rows, n);
+        }
       }
-      if (stride > kItem && n > 1) Expect(base[kItem] == 1, "what lies between is left alone", table, 1, n);
     }
   }
+  T none = T{};
+  kernels.scatter[kOwn](&none, nullptr, {0, 2 * kItem});
+  kernels.gather[kOwn](nullptr, {0, 2 * kItem}, 4096, &none);
 }
 
 // From and to other types, and signs at every bit of a byte.
@@ -455,14 +467,14 @@ void Conversions(const KernelTable& table) {
         for (std::size_t i = 0; i < n; ++i) Encode(least + static_cast<double>(i), base + stride * std::ptrdiff_t(i));
         std::vector<float> got(n);
         const auto d = static_cast<std::size_t>(dtype);
-        table.f32.gather[d](reinterpret_cast<const char*>(base), stride * kItem, 4096, n, got.data());
+        table.f32.gather[d](reinterpret_cast<const char*>(base), {n, stride * kItem}, 4096, got.data());
         for (std::size_t i = 0; i < n; ++i) {
           Expect(static_cast<double>(got[i]) == least + static_cast<double>(i), "gather of another type", table, 1, n);
         }
         if (!table.f32.scatter[d]) return;
         const std::vector<M> before = memory;
         std::fill(memory.begin(), memory.end(), zero);
-        table.f32.scatter[d](got.data(), n, reinterpret_cast<char*>(base), stride * kItem);
+        table.f32.scatter[d](got.data(), reinterpret_cast<char*>(base), {n, stride * kItem});
         bool same = true;
         for (std::size_t i = 0; i < memory.size(); ++i) same = same && Decoded(memory[i]) == Decoded(before[i]);
         Expect(same, "scatter to another type", table, 1, n);
@@ -479,8 +491,8 @@ void Conversions(const KernelTable& table) {
       std::vector<float> narrow(n);
       std::vector<double> wide(n);
       const auto d = static_cast<std::size_t>(DType::kBool);
-      table.f32.gather[d](flag, stride, 4096, n, narrow.data());
-      table.f64.gather[d](flag, stride, 4096, n, wide.data());
+      table.f32.gather[d](flag, {n, stride}, 4096, narrow.data());
+      table.f64.gather[d](flag, {n, stride}, 4096, wide.data());
       for (std::size_t i = 0; i < n; ++i) {
         const double due = i * i % 7 % 3 == 1;
         Expect(static_cast<double>(narrow[i]) == due && wide[i] == due, "gather of bools", table, 1, n);
@@ -493,8 +505,8 @@ void Conversions(const KernelTable& table) {
         const std::uintptr_t first = stride < 0 ? 5 * n + place : place;
         char* const at = reinterpret_cast<char*>(reinterpret_cast<std::uintptr_t>(bits.data()) * 8 + first);
         const auto d = static_cast<std::size_t>(DType::kSign);
-        table.f32.scatter[d](values.data(), n, at, stride);
-        table.f32.gather[d](at, stride, 4096, n, got.data());
+        table.f32.scatter[d](values.data(), at, {n, stride});
+        table.f32.gather[d](at, {n, stride}, 4096, got.data());
         std::size_t set = 0, due = 0;
         for (std::size_t i = 0; i < n; ++i) {
           due += values[i] <= 0 ? 0 : 1;
