@@ -120,7 +120,9 @@ Plan::Plan(const Layout& layout, const Operand<E>& x, Purpose purpose, Company c
     tile_runs_ = std::max<std::size_t>(1, kTileElements / run_);
     runs_at_one_stride_ = gathered ? positions_ / run_ : x.RunsAtOneStride();
   }
-  const std::size_t units = positions_ / run_ * pieces_;
+  const std::size_t runs = positions_ / run_, units = runs * pieces_;
+  // The groups of a run then follow one another, in the order of memory.
+  if (!sums && groups_ > 1 && map_rows_ == PlanarRows::kChannels) chunks_ = std::max(chunks_, runs);
   chunks_ = std::min(chunks_, units);
   const auto source_of = [](std::size_t bytes, std::size_t cached) {
     return bytes > cached ? Source::kMemory : Source::kCache;

@@ -46,7 +46,7 @@ void RunSweeps(const Plan& plan, Workers workers, const Sums& sums, Finish finis
   constexpr bool kSums = !std::is_same_v<Sums, NoSums>, kMap = !std::is_same_v<Map, NoMap>;
   const std::size_t groups = plan.groups(), chunks = plan.chunks();
   const GroupRoom<T> room(plan, sums.fields(), sums.columns(), map.columns(), map.lead());
-  if (chunks == 1 || groups >= 4 * static_cast<std::size_t>(workers.threads)) {
+  if (chunks == 1 || (kSums && groups >= 4 * static_cast<std::size_t>(workers.threads))) {
     ParallelFor(groups, workers, Order::kForward, [&](std::size_t g, Scratch& scratch) {
       Group<T> group = room.At(scratch.Get<std::byte>(Scratch::kGroup, room.bytes()), g);
       sums.Prepare(group, scratch);
@@ -86,7 +86,11 @@ void RunSweeps(const Plan& plan, Workers workers, const Sums& sums, Finish finis
   // What was summed last is in cache.
   constexpr Order kOrder = kSums ? Order::kBackward : Order::kForward;
   ParallelFor(groups * chunks, workers, kOrder, [&](std::size_t task, Scratch& scratch) {
-    map(group_at(task / chunks), task % chunks, kSums ? plan.Again() : plan.Once(), scratch);
+    if constexpr (kSums) {
+      map(group_at(task / chunks), task % chunks, plan.Again(), scratch);
+    } else {
+      map(group_at(task % groups), task / groups, plan.Once(), scratch);  // as they lie in memory
+    }
   });
 }
 
