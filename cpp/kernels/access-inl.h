@@ -58,9 +58,9 @@ class Ahead {
     rest_ = kElements - rows_ * cols;
   }
 
-  // Asks for the lines of kCount elements of E, while `at` reads those from (row, col) on.
-  template <class E, std::size_t kCount, class At>
-  BATCHNORM_INLINE void Prefetch(const At& at, std::size_t row, std::size_t col) const {
+  // Asks for the lines of `count` elements of E, while `at` reads those from (row, col) on.
+  template <class E, class At>
+  BATCHNORM_INLINE void Prefetch(const At& at, std::size_t row, std::size_t col, std::size_t count) const {
     if (!on_) return;
     row += rows_;
     col += rest_;
@@ -68,7 +68,7 @@ class Ahead {
       col -= cols_;
       ++row;
     }
-    for (std::size_t i = 0; i < kCount; i += kLineBytes / sizeof(E)) at.Prefetch(row, col + i);
+    for (std::size_t i = 0; i < count; i += kLineBytes / sizeof(E)) at.Prefetch(row, col + i);
   }
 
  private:

@@ -71,7 +71,7 @@ BATCHNORM_INLINE void SumBytesOfTile(const Tile<const E>& x, double* sum, double
     for (std::size_t j = 0; j < x.cols;) {
       const std::size_t steps = Least((x.cols - j) / kStep, (ByteChain::kLongest - length) / kVectors);
       for (const std::size_t end = j + steps * kStep; j < end; j += kStep) {
-        ahead.Prefetch<E, kStep>(At{x}, r, j);
+        ahead.Prefetch<E>(At{x}, r, j, kStep);
         for (std::size_t k = 0; k < kVectors; ++k) chain.Add(LoadWords(Row(x, r) + j + k * kEach, All{}));
       }
       length += kVectors * steps;

@@ -60,7 +60,7 @@ BATCHNORM_INLINE void ExtremesOfTile(const Tile<const E>& x, const Tile<const E>
   for (std::size_t r = 0; r < x.rows; ++r) {
     std::size_t j = 0;
     for (; j + kStep <= x.cols; j += kStep) {
-      ahead.Prefetch<E, kStep>(At{x}, r, j);
+      ahead.Prefetch<E>(At{x}, r, j, kStep);
       for (std::size_t k = 0; k < kChains; ++k) AddAt(x, mask, r, j + k * kLanes<T>, All{}, chains[k]);
     }
     for (; j + kLanes<T> <= x.cols; j += kLanes<T>) AddAt(x, mask, r, j, All{}, chains[0]);

@@ -22,9 +22,10 @@ BATCHNORM_INLINE std::size_t MapRow(E* row, std::size_t r, std::size_t j, std::s
   using T = Lane<E>;
   constexpr std::size_t kStep = 16 / sizeof(E) * kLanes<T>;  // a cache line or more
   for (; j + kStep <= end; j += kStep) {
-    ahead.Prefetch<E, kStep>(map, r, j);
+    ahead.Prefetch<E>(map, r, j, kStep);
     for (std::size_t k = 0; k < kStep; k += kLanes<T>) StoreWhole<S>(map(r, j + k, All{}), row + j + k);
   }
+  ahead.Prefetch<E>(map, r, j, end - j);
   for (; j + kLanes<T> <= end; j += kLanes<T>) StoreWhole<S>(map(r, j, All{}), row + j);
   return j;
 }

@@ -50,7 +50,7 @@ BATCHNORM_INLINE float Drain(std::size_t n, At at) {
   F32 s[kChains] = {};
   std::size_t i = 0;
   for (; i + kStep <= n; i += kStep) {
-    ahead.Prefetch<float, kStep>(at, 0, i);
+    ahead.Prefetch<float>(at, 0, i, kStep);
     for (std::size_t k = 0; k < kChains; ++k) s[k] += at(0, i + k * kLanes<float>, All{});
   }
   for (; i + kLanes<float> <= n; i += kLanes<float>) s[0] += at(0, i, All{});

@@ -144,7 +144,7 @@ BATCHNORM_INLINE void ReduceTile(std::size_t rows, std::size_t cols, TermAt term
     for (std::size_t i = 0; i < cols;) {
       const std::size_t steps = Least((cols - i) / kStep, kRounds - rounds % kRounds);
       for (const std::size_t end = i + steps * kStep; i < end; i += kStep) {
-        ahead.Prefetch<E, kStep>(term, r, i);
+        ahead.Prefetch<E>(term, r, i, kStep);
         for (std::size_t k = 0; k < kAccumulators; ++k) add(r, i + k * kLanes<Acc>, k, All{});
       }
       rounds += steps;
