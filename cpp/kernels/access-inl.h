@@ -134,8 +134,8 @@ BATCHNORM_INLINE Vec<Acc> CountsAt(const Tile<const E>& mask, std::size_t row, s
 }
 
 // Zero in lanes that aren't touched.
-template <class V>
-BATCHNORM_INLINE V OnlyFirst(All, V v) {
+template <class Lanes, class V>
+BATCHNORM_INLINE V OnlyFirst(Lanes, V v) {
   return v;
 }
 template <class V>

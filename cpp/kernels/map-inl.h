@@ -15,15 +15,36 @@ BATCHNORM_INLINE void StoreWhole(V v, E* p) {
   }
 }
 
+template <StoreKind S, class E, class V>
+BATCHNORM_INLINE void StoreWhole(V evens, V odds, E* p) {
+  if constexpr (S == StoreKind::kStream) {
+    Stream(evens, odds, p);
+  } else {
+    Store(evens, odds, p);
+  }
+}
+
 // y[r, j .. end) = map, in whole vectors; returns where they end.
-template <StoreKind S, class E, class MapAt>
+template <Walk W, StoreKind S, class E, class MapAt>
 BATCHNORM_INLINE std::size_t MapRow(E* row, std::size_t r, std::size_t j, std::size_t end, const Ahead& ahead,
                                     const MapAt& map) {
   using T = Lane<E>;
   constexpr std::size_t kStep = 16 / sizeof(E) * kLanes<T>;  // a cache line or more
+  // In rows every column has parameters of its own, in their order.
+  constexpr bool kPairs = W == Walk::kPlanar && kInPairs<E>;
+  if (kPairs && j + kLanes<T> <= end && reinterpret_cast<std::uintptr_t>(row + j) % (kLanes<T> * sizeof(T)) != 0) {
+    StoreWhole<S>(map(r, j, All{}), row + j);
+    j += kLanes<T>;
+  }
   for (; j + kStep <= end; j += kStep) {
     ahead.Prefetch<E>(map, r, j, kStep);
-    for (std::size_t k = 0; k < kStep; k += kLanes<T>) StoreWhole<S>(map(r, j + k, All{}), row + j + k);
+    if constexpr (kPairs) {
+      for (std::size_t i = j; i < j + kStep; i += 2 * kLanes<T>) {
+        StoreWhole<S>(map(r, i, Evens{}), map(r, i, Odds{}), row + i);
+      }
+    } else {
+      for (std::size_t i = j; i < j + kStep; i += kLanes<T>) StoreWhole<S>(map(r, i, All{}), row + i);
+    }
   }
   ahead.Prefetch<E>(map, r, j, end - j);
   for (; j + kLanes<T> <= end; j += kLanes<T>) StoreWhole<S>(map(r, j, All{}), row + j);
@@ -36,7 +57,7 @@ BATCHNORM_INLINE std::size_t MapRow(E* row, std::size_t r, std::size_t j, std::s
 // Note [Straddling rows]: a line that is streamed in part and stored in part costs more than ten whole ones. Where rows
 // touch, vectors are therefore aligned once, and the last of a row reaches into the next: parameters per column begin
 // anew after their end (kMostLanes) for it, parameters per row are those of both rows in turn.
-template <StoreKind S, class E, class MapAt>
+template <Walk W, StoreKind S, class E, class MapAt>
 BATCHNORM_INLINE void MapRows(Tile<E> y, MapAt map) {
   using T = Lane<E>;
   static_assert(kLanes<T> <= kMostLanes);
@@ -53,7 +74,7 @@ BATCHNORM_INLINE void MapRows(Tile<E> y, MapAt map) {
         j = head;
       }
     }
-    j = MapRow<S>(row, r, j, y.cols, ahead, map);
+    j = MapRow<W, S>(row, r, j, y.cols, ahead, map);
     if (j == y.cols) {
       j = 0;
     } else if (straddle && r + 1 < y.rows) {
@@ -131,7 +152,7 @@ BATCHNORM_INLINE void MapTile(Tile<E> y, MapAt map) {
   if constexpr (W == Walk::kRows && S == StoreKind::kPlain) {
     if (map.input().source == Source::kCache) return MapColumns(y, map);
   }
-  MapRows<S>(y, map);
+  MapRows<W, S>(y, map);
 }
 
 template <Walk W, StoreKind S, class E, class MapAt>

@@ -119,6 +119,7 @@ template <class E, class Acc, class TermAt>
 BATCHNORM_INLINE void ReduceTile(std::size_t rows, std::size_t cols, TermAt term, double* sum_u, double* sum_ab) {
   using Sum = ExactSum<Acc, kKeepsLost<E, Acc>>;
   constexpr std::size_t kStep = kAccumulators * kLanes<Acc>;
+  constexpr bool kPairs = kInPairs<E> && sizeof(Acc) == sizeof(float);
   static_assert(Chains<Acc>::kLength % kRounds == 0);
   const Ahead ahead(term.input(), cols);
   const Vec<Acc> start = term.Start(0, All{});
@@ -145,7 +146,14 @@ BATCHNORM_INLINE void ReduceTile(std::size_t rows, std::size_t cols, TermAt term
       const std::size_t steps = Least((cols - i) / kStep, kRounds - rounds % kRounds);
       for (const std::size_t end = i + steps * kStep; i < end; i += kStep) {
         ahead.Prefetch<E>(term, r, i, kStep);
-        for (std::size_t k = 0; k < kAccumulators; ++k) add(r, i + k * kLanes<Acc>, k, All{});
+        for (std::size_t k = 0; k < kAccumulators; ++k) {
+          const std::size_t at = i + k * kLanes<Acc>;
+          if constexpr (kPairs) {
+            k % 2 == 0 ? add(r, at, k, Evens{}) : add(r, at - kLanes<Acc>, k, Odds{});
+          } else {
+            add(r, at, k, All{});
+          }
+        }
       }
       rounds += steps;
       if (steps == 0) {

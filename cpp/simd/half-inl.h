@@ -14,11 +14,16 @@ BATCHNORM_INLINE F FromBFloat16(U h) {
   return BitsAs<F>(h << 16);
 }
 
-// Of a NaN that came from brain floats, or from arithmetic: the lower half of its bits is 0, which no carry leaves.
+// In the high half, and something in the low one. Of a NaN that came from brain floats, or from arithmetic: the lower
+// half of its bits is 0, which no carry leaves.
+template <class F, class U>
+BATCHNORM_INLINE U RoundToBFloat16(F v) {
+  const U bits = BitsAs<U>(v);
+  return bits + 0x7fffu + (bits >> 16 & 1u);
+}
 template <class F, class U>
 BATCHNORM_INLINE U ToBFloat16(F v) {
-  const U bits = BitsAs<U>(v);
-  return (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
+  return RoundToBFloat16<F, U>(v) >> 16;
 }
 // Of any NaN.
 template <class F, class U>

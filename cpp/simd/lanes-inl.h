@@ -19,6 +19,11 @@ namespace {
 
 struct All {};  // every lane
 
+// Of the elements of two vectors, the first and every second one after it, or the others: in place of a run, where that
+// is cheaper to read and write (kInPairs) and order doesn't matter.
+struct Evens {};
+struct Odds {};
+
 struct First {  // lanes 0 .. count - 1, 0 < count < Lanes
   std::size_t count;
 };

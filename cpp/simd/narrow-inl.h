@@ -47,6 +47,28 @@ BATCHNORM_INLINE V LoadVector(const E* p) {
   __builtin_memcpy(&v, p, sizeof v);
   return v;
 }
+
+// Brain floats lie two by two in 32 bits, in the low and in the high half: both are a float after one operation, where
+// a run has to be spread to twice its width first, and packed again.
+template <class E>
+constexpr bool kInPairs = false;
+template <>
+constexpr bool kInPairs<BFloat16> = true;
+
+BATCHNORM_INLINE F32 LoadF32(const BFloat16* p, Evens) { return FromBFloat16<F32>(LoadVector<U32>(p)); }
+BATCHNORM_INLINE F32 LoadF32(const BFloat16* p, Odds) { return BitsAs<F32>(LoadVector<U32>(p) & 0xffff0000u); }
+
+BATCHNORM_INLINE F32 Pairs(F32 evens, F32 odds) {
+  return BitsAs<F32>(ToBFloat16<F32, U32>(evens) | (RoundToBFloat16<F32, U32>(odds) & 0xffff0000u));
+}
+BATCHNORM_INLINE void Store(F32 evens, F32 odds, BFloat16* p) {
+  Store(Pairs(evens, odds), reinterpret_cast<float*>(p), All{});
+}
+// p is aligned to the vector of both.
+BATCHNORM_INLINE void Stream(F32 evens, F32 odds, BFloat16* p) {
+  Stream(Pairs(evens, odds), reinterpret_cast<float*>(p));
+}
+
 // 0 beyond the count.
 template <class V, class E>
 BATCHNORM_INLINE V LoadVector(const E* p, First lanes) {

@@ -129,6 +129,9 @@ Words LoadWords(const E*, First) {
 inline F32 ShortNaNs(F32 v) { return v; }  // FromFloat takes any
 
 template <class E>
+constexpr bool kInPairs = false;
+
+template <class E>
 F32 LoadF32(const E* p, All) {
   return {ToFloat(LoadOne<E>(reinterpret_cast<const char*>(p)))};
 }
