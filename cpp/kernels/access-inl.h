@@ -179,6 +179,8 @@ class Parameter;
 template <class T, class Acc>
 class Parameter<Walk::kPlanar, T, Acc> {
  public:
+  // The same value everywhere.
+  explicit BATCHNORM_INLINE Parameter(Vec<Acc> value) : rows_(nullptr), value_(value) {}
   // Null where the kernel doesn't read it.
   explicit BATCHNORM_INLINE Parameter(const T* p) : rows_(p), value_{} {
     if (p != nullptr) SetRow(0);

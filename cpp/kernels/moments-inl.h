@@ -45,6 +45,13 @@ struct MomentTerm {
   BATCHNORM_INLINE void Prefetch(std::size_t r, std::size_t j) const { PrefetchAt(x, r, j); }
 };
 
+// With the pivots of these columns, which GCC would convert to Acc every four rows.
+template <class E, class Acc, class Lanes>
+BATCHNORM_INLINE auto OfColumns(const MomentTerm<Walk::kRows, E, Acc>& term, std::size_t j, Lanes lanes) {
+  using P = Parameter<Walk::kPlanar, Lane<E>, Acc>;
+  return MomentTerm<Walk::kPlanar, E, Acc>{term.x, P(term.pivot.At(j, lanes))};
+}
+
 // sum = sum of (x - pivot), sum2 = sum of (x - pivot)^2, in lanes of Acc.
 template <Walk W, class E, class Acc>
 void Moments(Tile<const E> x, Tile<const E> mask, const Lane<E>* pivot, double* sum, double* sum2) {

@@ -246,6 +246,12 @@ BATCHNORM_INLINE ExactSum<float, kKeeps> JoinBand(const ExactSum<float, kKeeps> 
 }
 BATCHNORM_INLINE ExactSum<double, false> JoinBand(const ExactSum<double, false> (&u)[4]) { return {Join(u, F64{})}; }
 
+// A term for the columns of one vector: what belongs to them may be loaded once, in an overload.
+template <class TermAt, class Lanes>
+BATCHNORM_INLINE const TermAt& OfColumns(const TermAt& term, std::size_t, Lanes) {
+  return term;
+}
+
 // Rows: both sums for every column, a band of rows at a time (Note [Bands]).
 template <class E, class Acc, class TermAt>
 BATCHNORM_INLINE void ReduceColumns(std::size_t rows, std::size_t cols, TermAt term, double* sum_u, double* sum_ab) {
@@ -269,8 +275,9 @@ BATCHNORM_INLINE void ReduceColumns(std::size_t rows, std::size_t cols, TermAt t
         Resume(sum_u + j, lanes, u);
       }
       Vec<Acc> s[kAccumulators] = {};
+      const auto& of_columns = OfColumns(term, j, lanes);
       const auto add = [&](std::size_t r, std::size_t k) {
-        const Term<Acc> t = term(row + r, j, lanes);
+        const Term<Acc> t = of_columns(row + r, j, lanes);
         u[k % Chains<Acc>::kRows].Add(t.u);
         s[k] = MulAdd(t.a, t.b, s[k]);
       };

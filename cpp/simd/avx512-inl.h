@@ -17,7 +17,7 @@ BATCHNORM_INLINE F64 MulAdd(F64 a, F64 b, F64 c) { return _mm512_fmadd_pd(a, b, 
 // a + b and a - b by the unit of MulAdd: where a loop waits for additions, two units share them.
 BATCHNORM_INLINE F32 Plus(F32 a, F32 b) { return MulAdd(a, Set(1.0f), b); }
 BATCHNORM_INLINE F32 Minus(F32 a, F32 b) { return _mm512_fmsub_ps(a, Set(1.0f), b); }
-BATCHNORM_INLINE F64 Minus(F64 a, F64 b) { return a - b; }
+BATCHNORM_INLINE F64 Minus(F64 a, F64 b) { return _mm512_fmsub_pd(a, Set(1.0), b); }
 
 BATCHNORM_INLINE __mmask16 Mask16(First lanes) { return static_cast<__mmask16>((1u << lanes.count) - 1); }
 BATCHNORM_INLINE __mmask8 Mask8(First lanes) { return static_cast<__mmask8>((1u << lanes.count) - 1); }
