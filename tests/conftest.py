@@ -75,3 +75,9 @@ def default_threads() -> Iterator[None]:
 def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (_windows, _chunked):
         monkeypatch.setattr(module, "WINDOW", SMALL)
+
+
+@pytest.fixture
+def long_items(small_windows: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small windows, several of which are an item however small the array is."""
+    monkeypatch.setattr(_windows, "_FEWEST_ITEMS", 1)

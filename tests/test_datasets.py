@@ -11,7 +11,7 @@ import pytest
 
 from batchnorm import datasets
 from batchnorm.datasets import _windows
-from batchnorm.datasets._windows import Windows
+from batchnorm.datasets._windows import items_of, whole, windows_of
 from data_sets import SHAPE, SMALL, assert_of, values
 
 statistics = partial(datasets.statistics, extremes=True)
@@ -26,6 +26,14 @@ def test_npy(tmp_path: Path, small_windows: None, order: Any, dtype: str, axis: 
     x = values(dtype)
     np.save(tmp_path / "x.npy", np.asarray(x, order=order))
     assert_of(statistics(tmp_path / "x.npy", axis=axis), x.astype(x.dtype.newbyteorder("=")), axis)
+
+
+@pytest.mark.parametrize("axis", AXES)
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_npy_in_items_of_some_windows(tmp_path: Path, long_items: None, order: Any, axis: int | None) -> None:
+    x = values()
+    np.save(tmp_path / "x.npy", np.asarray(x, order=order))
+    assert_of(statistics(tmp_path / "x.npy", axis=axis), x, axis)
 
 
 @pytest.mark.parametrize("shape", [(0, 3), (4, 0, 2), (3, 0), (1, 1)], ids=str)
@@ -47,22 +55,39 @@ def test_npy_of_the_second_header_version(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("axis", [0, 1, 2, None])
 @pytest.mark.parametrize("shape", [(7, 3, 5), (2, 3, 500), (2, 300, 2), (3, 1, 1), (1000, 2, 1)], ids=str)
-def test_windows_tile_the_array(monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...], axis: int | None) -> None:
+@pytest.mark.parametrize("fewest_items", [1, 10, 64])
+def test_windows_tile_the_array(
+    monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...], axis: int | None, fewest_items: int
+) -> None:
     monkeypatch.setattr(_windows, "WINDOW", SMALL)
-    windows = Windows(shape, axis, 8)
-    seen = np.zeros(np.prod(shape), int)
+    monkeypatch.setattr(_windows, "_FEWEST_ITEMS", fewest_items)
     channel = np.zeros(shape, int)
     if axis is not None:
         channel = np.broadcast_to(np.arange(shape[axis]).reshape([-1 if i == axis else 1 for i in range(3)]), shape)
-    for window in (windows[i] for i in range(len(windows))):
-        size = int(np.prod(window.shape))
-        assert 0 < size * 8 <= SMALL
-        seen[window.start : window.start + size] += 1
-        of = channel.ravel()[window.start : window.start + size].reshape(window.shape)
-        np.testing.assert_array_equal(of, np.broadcast_to(window.first + np.arange(window.shape[1])[:, None], of.shape))
-    assert (seen == 1).all()
+    items = items_of(whole(shape, axis), 8)
+    end = 0
+    for item in items:
+        assert item.start == end
+        for window in windows_of(item, 8):
+            size = int(np.prod(window.shape))
+            assert window.start == end and 0 < size * 8 <= SMALL
+            of = channel.ravel()[end : end + size].reshape(window.shape)
+            these = window.first + np.arange(window.shape[1])[:, None]
+            np.testing.assert_array_equal(of, np.broadcast_to(these, of.shape))
+            end += size
+    assert end == np.prod(shape)
     with pytest.raises(IndexError):
-        windows[len(windows)]
+        items[len(items)]
+
+
+def test_items_are_longer_than_a_window_where_there_are_many() -> None:
+    def windows_per_item(megabytes: int) -> set[int]:
+        items = items_of(whole((megabytes * 2**12, 64), 1), 4)
+        return {len(windows_of(item, 4)) for item in items}
+
+    assert windows_per_item(64 * 8) == {1}
+    assert windows_per_item(64 * 16) == {2}
+    assert windows_per_item(6000) == {2, 4}
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])

@@ -72,6 +72,20 @@ def test_a_run_goes_on_where_it_ended(path: Path, tmp_path: Path, monkeypatch: p
     assert [p.name for p in tmp_path.iterdir() if "tmp" in p.name] == []
 
 
+@pytest.mark.parametrize("n", [1, 2])
+def test_a_run_goes_on_between_items_of_some_windows(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, long_items: None, n: int
+) -> None:
+    whole = statistics(path, axis=0, workers=1)
+    with monkeypatch.context() as patch:
+        stop_after(patch, n)
+        with pytest.raises(StopError):
+            statistics(path, axis=0, checkpoint=tmp_path / "run", workers=2)
+    begun = stop_after(monkeypatch, -1)
+    assert statistics(path, axis=0, checkpoint=tmp_path / "run", workers=3).stats == whole.stats
+    assert sorted(begun) == list(range(n, ITEMS // 4))
+
+
 def test_it_is_written_as_the_run_goes(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_checkpoint, "_PERIOD", 0.0)
     monkeypatch.setattr(_checkpoint, "_REST", 0)
@@ -135,7 +149,7 @@ def test_other_options(path: Path, tmp_path: Path, options: dict[str, Any]) -> N
         (b"[]", "another file"),
         (b'{"format": "other"}', "another file"),
         (b"\xff\xfe", "."),
-        (b'{"format": "batchnorm.datasets.checkpoint", "version": 9}', "version 9, where this batchnorm reads 1"),
+        (b'{"format": "batchnorm.datasets.checkpoint", "version": 9}', "version 9, where this batchnorm reads 2"),
     ],
 )
 def test_a_foreign_file(path: Path, tmp_path: Path, content: bytes, got: str) -> None:

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 from batchnorm.datasets import _items, statistics
+from batchnorm.datasets._npy import NpyFile
+from batchnorm.datasets._parts import Worker
 from data_sets import assert_of, values
 
 
@@ -28,22 +30,21 @@ def test_truncated_npy(tmp_path: Path) -> None:
     assert name == str(tmp_path / "x.npy") and "truncated" in message
 
 
-def test_npy_that_shrinks_during_the_run(tmp_path: Path, small_windows: None) -> None:
-    """A part of it may have been counted, so it is not skipped."""
+@pytest.mark.parametrize(("lost", "windows"), [(8, 3), (308, 2), (908, 0)])
+def test_npy_that_shrinks_during_the_run(tmp_path: Path, long_items: None, lost: int, windows: int) -> None:
+    """A part of it may have been counted, so it is not skipped, in whichever window of an item it ends."""
     path = tmp_path / "x.npy"
-    np.save(path, values())
-    from batchnorm.datasets._npy import NpyFile
-
-    opened = NpyFile(str(path), 1)
-    path.write_bytes(path.read_bytes()[:-8])
+    np.save(path, values(shape=(3, 2, 200)))  # 4 items of 4 windows of 300 bytes
+    opened = NpyFile(str(path), None)
+    path.write_bytes(path.read_bytes()[:-lost])
     piece = next(opened.pieces(opened.items - 1))
     assert not piece.skippable
-    from batchnorm.datasets._parts import Worker
-
-    worker = Worker()
-    with pytest.raises(ValueError, match=r"expected 8 bytes more, got the end of the file"):
-        list(piece.blocks(worker))
-    worker.close()
+    with closing(Worker()) as worker:
+        blocks = piece.blocks(worker)
+        for _ in range(windows):
+            assert next(blocks).array.nbytes == 300
+        with pytest.raises(ValueError, match=r"expected 8 bytes more, got the end of the file"):
+            next(blocks)
 
 
 @pytest.mark.parametrize(

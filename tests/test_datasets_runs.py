@@ -43,7 +43,7 @@ def test_an_iterable_runs_in_the_thread_of_the_caller() -> None:
 
 @pytest.mark.threaded
 @pytest.mark.parametrize("source", ["x.npy", "x.npz"])
-def test_the_same_bits_for_any_number_of_workers(tmp_path: Path, small_windows: None, source: str) -> None:
+def test_the_same_bits_for_any_number_of_workers(tmp_path: Path, long_items: None, source: str) -> None:
     np.save(tmp_path / "x.npy", values(np.float64, (40, 5, 7)))
     np.savez(tmp_path / "x.npz", values(np.float64, (40, 5, 7)))
     first = statistics(tmp_path / source, workers=1)

@@ -47,9 +47,13 @@ def test_a_plot_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFix
 
 
 @pytest.mark.parametrize("file", ["x.npy", "x.npz"])
-def test_the_plot_has_every_channel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str) -> None:
+@pytest.mark.parametrize("fewest_items", [1, 1000])
+def test_the_plot_has_every_channel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, fewest_items: int
+) -> None:
     """Also where an item has one channel, and there are more of them than items."""
     monkeypatch.setattr(_windows, "WINDOW", 50)
+    monkeypatch.setattr(_windows, "_FEWEST_ITEMS", fewest_items)
     x = np.repeat(np.arange(100, dtype=np.uint8)[:, np.newaxis], 120, axis=1)[np.newaxis]
     np.save(tmp_path / "x.npy", x)
     np.savez(tmp_path / "x.npz", x)

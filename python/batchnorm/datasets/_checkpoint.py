@@ -15,7 +15,7 @@ from .._channel_stats import ChannelStats
 from .._whole_file import write_whole
 from ._parts import Outcome, join
 
-_FORMAT, _VERSION = "batchnorm.datasets.checkpoint", 1  # the version changes with the windows and the order of merges
+_FORMAT, _VERSION = "batchnorm.datasets.checkpoint", 2  # the version changes with the windows and the order of merges
 _PERIOD = 3.0  # seconds between two writes at least: what a kill costs
 _REST = 20  # times what a write took until the next: with millions of channels it takes seconds
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import zipfile
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ import numpy as np
 
 from ._axes import Axis, channel_axis
 from ._parts import Array, Block, Piece, Worker, native
-from ._windows import Windows
+from ._windows import Window, items_of, whole, windows_of
 
 _HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
@@ -20,7 +21,7 @@ _HEADERS = {
 
 
 class _Layout:
-    """What the header of an .npy says, and the windows of its values."""
+    """What the header of an .npy says, and its values window by window."""
 
     def __init__(self, file: Any, axis: Axis) -> None:
         version = np.lib.format.read_magic(file)
@@ -37,22 +38,19 @@ class _Layout:
         if fortran_order:  # the same bytes as of the reversed shape in C order
             shape, along = shape[::-1], None if along is None else len(shape) - 1 - along
         self.shape, self.dtype, self.fortran_order = shape, dtype, fortran_order
-        self.windows = Windows(shape, along, dtype.itemsize)
+        self.values = whole(shape, along)
         self.start = file.tell()
 
     @property
     def nbytes(self) -> int:
-        w = self.windows
-        return w.outer * w.channels * w.inner * int(self.dtype.itemsize)
+        return math.prod(self.values.shape) * int(self.dtype.itemsize)
 
-    def block(self, file: Any, i: int, worker: Worker) -> Block:
-        """Read a window from where the file stands."""
-        _, shape, first = self.windows[i]
-        size = shape[0] * shape[1] * shape[2]
-        buffer = worker.buffer(size * self.dtype.itemsize)
-        _fill(file, buffer)
-        values = native(buffer.view(self.dtype)).reshape(shape)
-        return Block(values, 1, first, self.windows.channels)
+    def blocks(self, file: Any, item: Window, worker: Worker) -> Iterator[Block]:
+        """Read the windows of an item, or of all values, from where the file stands: each begins where one ends."""
+        for _, shape, first in windows_of(item, self.dtype.itemsize):
+            buffer = worker.buffer(math.prod(shape) * self.dtype.itemsize)
+            _fill(file, buffer)
+            yield Block(native(buffer.view(self.dtype)).reshape(shape), 1, first, self.values.shape[1])
 
 
 def _fill(file: Any, buffer: Array) -> None:
@@ -70,7 +68,7 @@ def _unbuffered(path: str) -> Any:
 
 
 class NpyFile:
-    """An .npy file, its windows the items. Workers open it, each for itself."""
+    """An .npy file, its items some windows each. Workers open it, each for itself."""
 
     def __init__(self, path: str, axis: Axis) -> None:
         self.name = path
@@ -79,22 +77,23 @@ class NpyFile:
             there = os.fstat(file.fileno()).st_size - layout.start
         if there < layout.nbytes:
             raise ValueError(f"expected {layout.nbytes} bytes of values, got {there}: the file is truncated")
-        self.items = len(layout.windows)
+        self._items = items_of(layout.values, layout.dtype.itemsize)
+        self.items = len(self._items)
 
     def pieces(self, item: int) -> Iterator[Piece]:
-        """Yield the window. It is not skipped: windows before it may have been counted."""
+        """Yield the windows as one. It is not skipped: items before it may have been counted."""
 
         def blocks(worker: Worker) -> Iterator[Block]:
             file = worker.file(self.name, _unbuffered)
-            layout = self._layout
-            file.seek(layout.start + layout.windows[item].start * layout.dtype.itemsize)
-            yield layout.block(file, item, worker)
+            layout, windows = self._layout, self._items[item]
+            file.seek(layout.start + windows.start * layout.dtype.itemsize)
+            yield from layout.blocks(file, windows, worker)
 
         yield Piece(self.name, blocks, counts=int(item == self.items - 1), skippable=False)
 
     def first_channel(self, item: int) -> int:
-        """Return that of the window."""
-        return self._layout.windows[item].first
+        """Return that of the first window."""
+        return self._items[item].first
 
     def fingerprint(self) -> list[Any]:
         """Return the file and how it is read."""
@@ -123,8 +122,7 @@ class NpzMember:
     def _blocks(self, worker: Worker) -> Iterator[Block]:
         with zipfile.ZipFile(self._path) as archive, archive.open(self._member) as file:
             layout = _Layout(file, self._axis)
-            for i in range(len(layout.windows)):
-                yield layout.block(file, i, worker)
+            yield from layout.blocks(file, layout.values, worker)
             file.read(1)  # the end, where zipfile compares the checksum
 
     def first_channel(self, item: int) -> int:
