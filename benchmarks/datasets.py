@@ -210,11 +210,20 @@ def main() -> int:
     parser.add_argument("--kills", type=positive, default=20, help="how often a run is killed (default: 20)")
     parser.add_argument("--workers", type=positive, default=usable_cpus(), help="threads (default: as many as CPUs)")
     parser.add_argument("--folder", type=Path, help="where the files are made (default: the system's)")
+    parser.add_argument("--only", choices=["arrays", "npy", "images"], help="one part (default: all)")
     options = parser.parse_args()
-    arrays()
+
+    def wanted(part: str) -> bool:
+        return options.only in (None, part)
+
+    if wanted("arrays"):
+        arrays()
     with tempfile.TemporaryDirectory(dir=options.folder) as made:
         folder = Path(made)
-        npy(folder, options.gigabytes, options.workers)
+        if wanted("npy"):
+            npy(folder, options.gigabytes, options.workers)
+        if not wanted("images"):
+            return 0
         images(folder, options.crops, options.workers)
         return 1 if kills(folder, options.kills, options.workers) else 0
 
