@@ -90,13 +90,13 @@ def statistics(
 
     Notes
     -----
-    The source is cut into items: one to four windows of 8 MB of an ``.npy`` file, whole chunks of about 8 MB, a
-    member of an ``.npz``, a few images, an array. Workers take them as they come, and their statistics are merged in the order of the source
-    (formula of Chan, Golub & LeVeque, see `batchnorm.ChannelStats`). So the result has the same bits for any number of
-    workers, and for a run that went on from a checkpoint. Memory stays below the number of workers times the largest
-    item, plus 64 MB; an image counts as Pillow holds it, with 4 bytes per pixel for RGB. A file is never read or
-    mapped whole. Results come on top: 40 bytes per channel, 56 of integers, in up to five copies for each worker and
-    as many for the merge. That shows from some hundred thousand channels on.
+    The source is cut into items: one to four windows of 8 MB of an ``.npy`` file, whole chunks of about 8 MB, a member
+    of an ``.npz``, a few images, an array. Workers take them as they come, and their statistics are merged in the order
+    of the source (formula of Chan, Golub & LeVeque, see `batchnorm.ChannelStats`). So the result has the same bits for
+    any number of workers, and for a run that went on from a checkpoint. Memory stays below the number of workers times
+    the largest item, plus 64 MB; an image counts as Pillow holds it, with 4 bytes per pixel for RGB. A file is never
+    read or mapped whole. Results come on top: 40 bytes per channel, 56 of integers, in up to five copies for each
+    worker and as many for the merge. That shows from some hundred thousand channels on.
 
     An iterable is consumed in the thread of the caller, and an array is done with before the next one is asked for, so
     it may be the same memory again. A checkpoint goes on if the iterable starts with the same items: they are drawn
