@@ -209,6 +209,29 @@ def test_broadcasts(isa: str, shape: tuple[int, ...]) -> None:
         assert (got.count == whole.sum()).all()
 
 
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5, 64], ids=str)
+@pytest.mark.parametrize("layout", ["channels_first", "channels_last"])
+def test_masks_of_any_strides(isa: str, layout: str, channels: int, dtype: Any) -> None:
+    axis, x = Case((6, channels, 31, 13), layout).arrays(dtype)
+    n, h, w = without_channels(x, axis)
+    memory = np.random.default_rng(4).random((n + 1, 2 * h + 1, 3 * w + 5)) < 0.6
+    masks = {
+        "offset": memory[1:, 3 : h + 3, 5 : w + 5],
+        "steps": memory[1:, 1::2, 5::3],
+        "reversed": memory[:n, h - 1 :: -1, w + 4 : 4 : -1],
+        "transposed": np.asfortranarray(memory[:n, :h, :w]),
+        "any byte": np.where(memory[:n, :h, :w], np.uint8(0x82), np.uint8(0)).view(bool),
+    }
+    for name, mask in masks.items():
+        y, saved = bn.batch_norm_train(x, axis=axis, mask=mask)
+        plain = np.array(mask != False, order="C")  # noqa: E712  a bool of another byte than 1 becomes one
+        want, want_saved = bn.batch_norm_train(x, axis=axis, mask=plain)
+        assert_same_bits(name, y, want)
+        assert (saved.count == plain.sum()).all(), name
+        dy = x[::-1]
+        assert_same_bits(name, bn.batch_norm_backward(dy, x, saved).dx, bn.batch_norm_backward(dy, x, want_saved).dx)
+
+
 @pytest.mark.parametrize("axis", [1, -1, 2, -2], ids=str)
 def test_lengths(axis: int) -> None:
     x = np.random.default_rng(0).normal(size=(5, 6, 7))

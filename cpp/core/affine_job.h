@@ -38,7 +38,7 @@ template <class E, class AffineAt>
 struct AffineJob {
   const Operand<E>& in;
   const EpilogueOperands<E>& epilogue;
-  const Mask<E>& masked;
+  const Mask& masked;
   AffineAt affine;
 
   enum { kCenter, kScale, kShift, kSlope, kOne, kFields };
@@ -57,7 +57,7 @@ struct AffineJob {
            Scratch& scratch, Tile<E> out) const {
     const Tile<const E> x = in.Read(block, scratch, Scratch::kX);
     const Tile<const E> r = epilogue.residual ? epilogue.residual->Read(block, scratch, Scratch::kResidual) : x;
-    const Tile<const E> mask = masked.Read(block, scratch);
+    const MaskTile mask = masked.Read(block, scratch);
     const auto run = [&](Fusion f, StoreKind s, const Lane<E>* slope, Tile<E> to) {
       kernels.affine[static_cast<std::size_t>(f)][static_cast<std::size_t>(s)](
           x, r, mask, {p.At(kCenter, block), p.At(kScale, block), p.At(kShift, block), p.RowsOf(block), slope}, to);
@@ -71,6 +71,6 @@ struct AffineJob {
   }
 };
 template <class E, class AffineAt>
-AffineJob(const Operand<E>&, const EpilogueOperands<E>&, const Mask<E>&, AffineAt) -> AffineJob<E, AffineAt>;
+AffineJob(const Operand<E>&, const EpilogueOperands<E>&, const Mask&, AffineAt) -> AffineJob<E, AffineAt>;
 
 }  // namespace batchnorm

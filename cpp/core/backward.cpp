@@ -87,7 +87,7 @@ class Inputs {
  private:
   Operand<E> dy_;
   std::optional<Operand<E>> x_, y_, residual_;
-  Mask<E> mask_;
+  Mask mask_;
   ChannelVector slope_;
   AffineAt affine_;
 };

@@ -64,7 +64,7 @@ class ExtremeReducer {
   const Plan& plan_;
   const WalkKernels<E>& kernels_;
   const Operand<E>& x_;
-  Mask<E> mask_;
+  Mask mask_;
 };
 
 }  // namespace

@@ -43,7 +43,7 @@ void MapAffine(const ArrayView& in, const ArrayView& out, std::size_t axis, cons
     using E = decltype(zero);
     const Operand<E> source(in, layout, table), target(out, layout, table);
     const EpilogueOperands<E> after(epilogue, layout, table);
-    const Mask<E> masked(mask, layout, table);
+    const Mask masked(mask, layout, table);
     const Plan plan(layout, source, Purpose::kMap, CompanyOf(mask));
     const AffineJob job{source, after, masked, affine};
     RunSweeps<Lane<E>>(
@@ -91,7 +91,7 @@ void TrainPart(const ArrayView& x, const ArrayView& y, std::size_t axis, const T
     using E = decltype(zero);
     const Operand<E> source(x, layout, table), target(y, layout, table);
     const EpilogueOperands<E> after(epilogue, layout, table);
-    const Mask<E> masked(mask, layout, table);
+    const Mask masked(mask, layout, table);
     const Plan plan(layout, source, Purpose::kSums, CompanyOf(mask));
     const AffineJob job{source, after, masked, affine_at};
     const MomentReducer<E> reducer(plan, table, layout, source, TrainingPrecision<E>(batch.count), mask);

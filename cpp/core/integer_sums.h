@@ -108,7 +108,7 @@ class IntegerReducer {
   const Operand<E>& x_;
   Precision precision_;
   Counts counts_;
-  Mask<E> mask_;
+  Mask mask_;
 };
 
 }  // namespace batchnorm

@@ -183,7 +183,7 @@ class MomentReducer {
   const Operand<E>& x_;
   Precision precision_;
   Counts counts_;
-  Mask<E> mask_;
+  Mask mask_;
   std::optional<SharedOperand<E>> weights_;
 };
 

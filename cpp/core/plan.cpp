@@ -90,8 +90,8 @@ Plan::Plan(const Layout& layout, const Operand<E>& x, Purpose purpose, Company c
     const std::size_t least =
         repeat_ > 1 ? std::max(kLeastRows, kTileElements / columns) * repeat_ / 8 : kMostLanes / 2;
     if (run_ < std::min(least, positions_) || (repeat_ > 1 && !x.DensePositions())) run_ = 0;
-    // What is gathered, or a mask that is repeated for each column, takes room in L2 beside the tile.
-    const bool beside = run_ == 0 || !(alone || row_each);
+    // What is gathered, or weights that are repeated for each column, take room in L2 beside the tile.
+    const bool beside = run_ == 0 || (company == Company::kWeights && !row_each);
     tile_elements = beside ? kTileElements : few_elements(kRowsTileElements);
     const std::size_t least_rows = !sums ? kLeastMapRows : beside ? kLeastRows : kLeastChunkRows;
     tile_positions = std::max(least_rows, tile_elements / columns) * repeat_;

@@ -28,7 +28,7 @@ struct Sweep {
 
 // Whether values are read along with an array that all channels share. Where channels are innermost, and fill a vector,
 // a row of a tile is then one position, so that the array has one value per row; else tiles leave room for it in L2.
-enum class Company { kNone, kShared };
+enum class Company { kNone, kMask, kWeights };
 
 // Some of a group's channels, counted from its first.
 struct Span {

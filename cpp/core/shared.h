@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdint>
 #include <optional>
 #include <vector>
 
@@ -14,7 +15,9 @@
 
 namespace batchnorm {
 
-inline Company CompanyOf(const ArrayView* shared) { return shared ? Company::kShared : Company::kNone; }
+inline Company CompanyOf(const ArrayView* shared) {
+  return !shared ? Company::kNone : shared->dtype == DType::kBool ? Company::kMask : Company::kWeights;
+}
 
 // Its view has x's extents, and a stride of 0 along the channels.
 template <class E>
@@ -41,9 +44,7 @@ class SharedOperand {
         operand_.Copy(places, data);
         for (std::size_t i = 0; i < kMostLanes; ++i) data[n + i] = data[i];
       } else {
-        E* once = scratch.Get<E>(Scratch::kPlaces, n);
-        operand_.Copy(places, once);
-        Repeat(once, block, data);
+        Repeat(operand_.Read(places, scratch, Scratch::kPlaces).data, block, data);
       }
       scratch.Shared() = wanted;
     }
@@ -90,18 +91,20 @@ std::optional<SharedOperand<E>> SharedOperandOf(const ArrayView* array, const La
 }
 
 // A mask, which may be absent.
-template <class E>
 class Mask {
  public:
-  Mask(const ArrayView* mask, const Layout& layout, const KernelTable& table)
-      : operand_(SharedOperandOf<E>(mask, layout, table)), inner_(layout.inner) {
-    if (mask) sums_.emplace(*mask, layout);
+  Mask(const ArrayView* mask, const Layout& layout, const KernelTable& table) : inner_(layout.inner) {
+    if (!mask) return;
+    ArrayView bytes = *mask;
+    bytes.dtype = DType::kUInt8;
+    operand_.emplace(bytes, layout, table);
+    sums_.emplace(*mask, layout);
   }
 
   explicit operator bool() const { return operand_.has_value(); }
 
   // As kernels take it: none where all of the block counts.
-  Tile<const E> Read(const Block& block, Scratch& scratch) const {
+  MaskTile Read(const Block& block, Scratch& scratch) const {
     if (!operand_ || (All(block, std::min(block.positions, kProbe)) && All(block, block.positions))) return {};
     return operand_->Read(block, scratch);
   }
@@ -113,7 +116,7 @@ class Mask {
     return (*sums_)(block.first, positions) == static_cast<double>(positions * inner_);
   }
 
-  std::optional<SharedOperand<E>> operand_;
+  std::optional<SharedOperand<std::uint8_t>> operand_;
   std::optional<PositionSums> sums_;
   std::size_t inner_;
 };

@@ -11,7 +11,7 @@ namespace batchnorm {
 // The element types of arrays in memory. Kernels exist for the floating ones, and sums for bytes; what is of another
 // type than its kernel is converted block by block.
 //
-// A bool is a byte, read as 0 or 1. A sign is a bit, set where a value is positive or NaN, and read as 1 or -1.
+// A bool is a byte, false where it is 0. A sign is a bit, set where a value is positive or NaN, and read as 1 or -1.
 // Addresses and strides of signs count bits: the address of a sign is that of its byte, times 8, plus its place there.
 enum class DType { kFloat32, kFloat64, kFloat16, kBFloat16, kUInt8, kInt8, kUInt16, kInt16, kBool, kSign };
 constexpr std::size_t kDTypes = 10;
@@ -46,6 +46,9 @@ struct Tile {
   std::size_t channels = 1;
   std::ptrdiff_t channel_stride = 0;
 };
+
+// Bytes, 0 where nothing counts. After its last row come kMostLanes more, so that vectors can be read whole.
+using MaskTile = Tile<const std::uint8_t>;
 
 // The float lanes of the widest vector. Parameters per column begin anew after their end, for so many columns (Note
 // [Straddling rows] in map-inl.h).
@@ -118,7 +121,7 @@ struct CombineParameters {
 template <class E>
 struct GradientTiles {
   Tile<const E> dy, x, y;
-  Tile<const E> mask = {};
+  MaskTile mask = {};
 };
 
 enum class Walk {
@@ -137,17 +140,16 @@ constexpr std::size_t kPrecisions = 2;
 // The kernels of one walk. They are leaves: inputs may equal the output, other overlap not.
 //
 // What a mask tells apart: where it is 0, a value adds nothing to a sum, and an output is 0, whatever lies there.
-// Without data it is no mask; with one column it has one
-// value per row. Half precisions have none.
+// Without data it is no mask; with one column it has one value per row. Half precisions have none.
 template <class E>
 struct WalkKernels {
   using T = Lane<E>;
   // sum = sum of (x - pivot), sum2 = sum of (x - pivot)^2
-  void (*moments[kPrecisions])(Tile<const E> x, Tile<const E> mask, const T* pivot, double* sum, double* sum2);
+  void (*moments[kPrecisions])(Tile<const E> x, MaskTile mask, const T* pivot, double* sum, double* sum2);
   // sum = sum of x, sum2 = sum of x^2, exact. For bytes alone.
   void (*sums)(Tile<const E> x, double* sum, double* sum2);
   // low = the least, high = the greatest of what they hold and of x, but for NaN
-  void (*extremes)(Tile<const E> x, Tile<const E> mask, T* low, T* high);
+  void (*extremes)(Tile<const E> x, MaskTile mask, T* low, T* high);
   // sum = sum of w * (x - pivot), sum2 = sum of w * (x - pivot)^2; an x of weight 0 may be anything. For float64 alone.
   void (*weighted_moments)(Tile<const E> x, Tile<const E> w, const T* pivot, double* sum, double* sum2);
   // sum_g = sum of g, sum_g_xhat = sum of g * (x - center) * rstd
@@ -157,8 +159,8 @@ struct WalkKernels {
   // v is y * unslope.
   void (*slope_sums[kGates])(const GradientTiles<E>& in, GateParameters<T> gate, const T* unslope, double* sum_dy,
                              double* sum_dy_v);
-  void (*affine[kFusions][kStoreKinds])(Tile<const E> x, Tile<const E> residual, Tile<const E> mask,
-                                        AffineParameters<T> p, Tile<E> y);
+  void (*affine[kFusions][kStoreKinds])(Tile<const E> x, Tile<const E> residual, MaskTile mask, AffineParameters<T> p,
+                                        Tile<E> y);
   void (*gradient[kGates][kStoreKinds])(const GradientTiles<E>& in, GradientParameters<T> p, GateParameters<T> gate,
                                         Tile<E> dx);
   // g * scale
@@ -184,7 +186,7 @@ struct Kernels {
   using Scatter = void (*)(const E* from, char* to, const Stretch& stretch);
 
   WalkKernels<E> walk[kWalks];
-  // to[i * each + c] = once[i] for c < each; where there are masks
+  // to[i * each + c] = once[i] for c < each, and kMostLanes more may be written; for masks and weights
   void (*repeat)(const E* once, std::size_t n, std::size_t each, E* to);
   // From memory of each DType, and to it; null where E doesn't stand in for it.
   Gather gather[kDTypes];

@@ -126,11 +126,11 @@ BATCHNORM_INLINE Vec<Acc> LoadAs(const E* p, Lanes lanes, Vec<Acc> fill) {
 template <class E>
 constexpr bool kHasMasks = sizeof(E) == sizeof(Lane<E>);
 
-// What a mask says at a place.
-template <class Acc, class E, class Lanes>
-BATCHNORM_INLINE Vec<Acc> CountsAt(const Tile<const E>& mask, std::size_t row, std::size_t col, Lanes lanes) {
-  if (mask.cols == 1) return Set<Acc>(static_cast<Acc>(*Row(mask, row)));
-  return LoadAs<Acc>(Row(mask, row) + col, lanes, Vec<Acc>{});
+// What a mask says at a place, for lanes of Acc.
+template <class Acc>
+BATCHNORM_INLINE Vec<Flag<Acc>> CountsAt(const MaskTile& mask, std::size_t row, std::size_t col) {
+  if (mask.cols == 1) return Set<Flag<Acc>>(*Row(mask, row));
+  return LoadFlags<Acc>(Row(mask, row) + col);
 }
 
 // Zero in lanes that aren't touched.

@@ -38,7 +38,7 @@ struct AffineMap {
 };
 
 template <Walk W, Fusion F, StoreKind S, class E>
-void Affine(Tile<const E> x, Tile<const E> residual, Tile<const E> mask, AffineParameters<Lane<E>> p, Tile<E> y) {
+void Affine(Tile<const E> x, Tile<const E> residual, MaskTile mask, AffineParameters<Lane<E>> p, Tile<E> y) {
   using P = Parameter<W, Lane<E>>;
   Map<W, S>(y, mask, AffineMap<W, F, E>{x, residual, P(p.center), P(p.scale), P(p.shift), P(p.slope), p.rows});
 }

@@ -30,14 +30,14 @@ BATCHNORM_INLINE V Touched(First lanes, V v, V otherwise) {
 
 // Takes in the elements at a place, of those that count.
 template <class E, class Lanes>
-BATCHNORM_INLINE void AddAt(const Tile<const E>& x, const Tile<const E>& mask, std::size_t r, std::size_t j,
-                            Lanes lanes, Range<Lane<E>>& range) {
+BATCHNORM_INLINE void AddAt(const Tile<const E>& x, const MaskTile& mask, std::size_t r, std::size_t j, Lanes lanes,
+                            Range<Lane<E>>& range) {
   using T = Lane<E>;
   Range<T> next = range;
   next.Add(LoadAs<T>(Row(x, r) + j, lanes, Vec<T>{}));
   if constexpr (kHasMasks<E>) {
     if (mask.data != nullptr) {
-      const Vec<T> counts = CountsAt<T>(mask, r, j, lanes);
+      const Vec<Flag<T>> counts = CountsAt<T>(mask, r, j);
       next = {IfZero(counts, range.low, next.low), IfZero(counts, range.high, next.high)};
     }
   }
@@ -46,7 +46,7 @@ BATCHNORM_INLINE void AddAt(const Tile<const E>& x, const Tile<const E>& mask, s
 
 // Planar: of a channel's part of the tile.
 template <class E>
-BATCHNORM_INLINE void ExtremesOfTile(const Tile<const E>& x, const Tile<const E>& mask, Lane<E>* low, Lane<E>* high) {
+BATCHNORM_INLINE void ExtremesOfTile(const Tile<const E>& x, const MaskTile& mask, Lane<E>* low, Lane<E>* high) {
   using T = Lane<E>;
   constexpr std::size_t kChains = 4;  // a comparison and a selection, each of 1 to 4 cycles, wait for the one before
   constexpr std::size_t kStep = kChains * kLanes<T>;
@@ -75,7 +75,7 @@ BATCHNORM_INLINE void ExtremesOfTile(const Tile<const E>& x, const Tile<const E>
 
 // Rows: of every column (Note [Bands]).
 template <class E>
-BATCHNORM_INLINE void ExtremesOfColumns(Tile<const E> x, Tile<const E> mask, Lane<E>* low, Lane<E>* high) {
+BATCHNORM_INLINE void ExtremesOfColumns(Tile<const E> x, MaskTile mask, Lane<E>* low, Lane<E>* high) {
   using T = Lane<E>;
   for (std::size_t row = 0; row < x.rows; row += kBandLines) {
     const std::size_t band = Least(x.rows - row, kBandLines);
@@ -94,7 +94,7 @@ BATCHNORM_INLINE void ExtremesOfColumns(Tile<const E> x, Tile<const E> mask, Lan
 
 // low = the least, high = the greatest of what they hold and of the elements that count, but for NaN.
 template <Walk W, class E>
-void Extremes(Tile<const E> x, Tile<const E> mask, Lane<E>* low, Lane<E>* high) {
+void Extremes(Tile<const E> x, MaskTile mask, Lane<E>* low, Lane<E>* high) {
   if constexpr (W == Walk::kPlanar) {
     for (std::size_t c = 0; c < x.channels; ++c, ToNextChannel(x)) ExtremesOfTile(x, mask, low + c, high + c);
   } else {

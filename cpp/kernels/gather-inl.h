@@ -123,28 +123,6 @@ void Scatter(const E* from, char* to, const Stretch& out) {
   }
 }
 
-// 1 and 0 of bools.
-template <class E>
-BATCHNORM_INLINE void GatherRowOfBools(const char* from, std::ptrdiff_t stride, std::size_t n, E* to) {
-  const E one = Converted<E>(Lane<E>{1}), zero = Converted<E>(Lane<E>{0});
-  std::size_t i = 0;
-  if (stride == 0) {
-    const E e = *from != 0 ? one : zero;
-    for (; i < n; ++i) to[i] = e;
-  } else if (stride == 1) {
-    for (; i < n; ++i) to[i] = from[i] != 0 ? one : zero;
-  } else {
-    for (; i < n; ++i, from += stride) to[i] = *from != 0 ? one : zero;
-  }
-}
-
-template <class E>
-void GatherBools(const char* from, const Stretch& in, std::ptrdiff_t, E* to) {
-  for (std::size_t r = 0; r < in.rows; ++r, from += in.row_stride, to += in.n) {
-    GatherRowOfBools(from, in.stride, in.n, to);
-  }
-}
-
 // Signs (DType::kSign): 1 and -1 of their bits, bytes at a time where they follow each other.
 BATCHNORM_INLINE std::uint8_t* ByteOf(std::uintptr_t bit) { return reinterpret_cast<std::uint8_t*>(bit / 8); }
 

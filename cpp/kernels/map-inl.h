@@ -126,15 +126,15 @@ struct MaskedMap {
   using T = Lane<E>;
   static constexpr std::size_t kInputs = MapAt::kInputs + 1;
   MapAt map;
-  Tile<const E> mask;
+  MaskTile mask;
   PlanarRows rows;
   bool by_row = false;  // SetRow tells the row of the mask
   std::size_t row = 0;
-  BATCHNORM_INLINE MaskedMap(const MapAt& of, const Tile<const E>& by)
+  BATCHNORM_INLINE MaskedMap(const MapAt& of, const MaskTile& by)
       : map(of), mask(by), rows(by.cols == 1 ? PlanarRows::kChannels : of.rows) {}
   template <class Lanes>
   BATCHNORM_INLINE Vec<T> operator()(std::size_t r, std::size_t j, Lanes lanes) const {
-    return IfZero(CountsAt<T>(mask, by_row ? row : r, j, lanes), Vec<T>{}, map(r, j, lanes));
+    return IfZero(CountsAt<T>(mask, by_row ? row : r, j), Vec<T>{}, map(r, j, lanes));
   }
   BATCHNORM_INLINE void SetRow(std::size_t r) {
     by_row = mask.cols == 1;
@@ -156,7 +156,7 @@ BATCHNORM_INLINE void MapTile(Tile<E> y, MapAt map) {
 }
 
 template <Walk W, StoreKind S, class E, class MapAt>
-BATCHNORM_INLINE void Map(Tile<E> y, Tile<const E> mask, MapAt map) {
+BATCHNORM_INLINE void Map(Tile<E> y, MaskTile mask, MapAt map) {
   if constexpr (!kHalfPrecision<E>) {
     if (mask.data != nullptr) return MapTile<W, S>(y, MaskedMap<MapAt, E>(map, mask));
   }

@@ -54,7 +54,7 @@ BATCHNORM_INLINE auto OfColumns(const MomentTerm<Walk::kRows, E, Acc>& term, std
 
 // sum = sum of (x - pivot), sum2 = sum of (x - pivot)^2, in lanes of Acc.
 template <Walk W, class E, class Acc>
-void Moments(Tile<const E> x, Tile<const E> mask, const Lane<E>* pivot, double* sum, double* sum2) {
+void Moments(Tile<const E> x, MaskTile mask, const Lane<E>* pivot, double* sum, double* sum2) {
   Reduce<W, E, Acc>(x.rows, x.cols, mask, MomentTerm<W, E, Acc>{x, Parameter<W, Lane<E>, Acc>(pivot)}, sum, sum2);
   if constexpr (kPivotLast<Acc>) {
     const std::size_t sums = W == Walk::kPlanar ? x.channels : x.cols;
@@ -71,7 +71,7 @@ struct WeightedTerm {
   Parameter<W, double> pivot;
   template <class Lanes>
   BATCHNORM_INLINE Term<double> operator()(std::size_t r, std::size_t j, Lanes lanes) const {
-    const F64 weight = CountsAt<double>(w, r, j, lanes);
+    const F64 weight = w.cols == 1 ? Set(*Row(w, r)) : LoadAs<double>(Row(w, r) + j, lanes, F64{});
     const F64 p = pivot.At(j, lanes);
     const F64 d = IfZero(weight, F64{}, LoadAs<double>(Row(x, r) + j, lanes, p) - p);
     return {weight * d, weight * d, d};

@@ -301,10 +301,10 @@ template <class TermAt, class E, class Acc>
 struct MaskedTerm {
   static constexpr std::size_t kInputs = TermAt::kInputs + 1;
   TermAt term;
-  Tile<const E> mask;
+  MaskTile mask;
   template <class Lanes>
   BATCHNORM_INLINE Term<Acc> operator()(std::size_t r, std::size_t j, Lanes lanes) const {
-    const Vec<Acc> counts = CountsAt<Acc>(mask, r, j, lanes);
+    const Vec<Flag<Acc>> counts = CountsAt<Acc>(mask, r, j);
     const Term<Acc> t = term(r, j, lanes);
     return {IfZero(counts, term.Neutral(j, lanes), t.u), IfZero(counts, Vec<Acc>{}, t.a),
             IfZero(counts, Vec<Acc>{}, t.b)};
@@ -333,7 +333,7 @@ BATCHNORM_INLINE void ReduceTerm(std::size_t rows, std::size_t cols, TermAt term
 }
 
 template <Walk W, class E, class Acc, class TermAt>
-BATCHNORM_INLINE void Reduce(std::size_t rows, std::size_t cols, Tile<const E> mask, TermAt term, double* sum_u,
+BATCHNORM_INLINE void Reduce(std::size_t rows, std::size_t cols, MaskTile mask, TermAt term, double* sum_u,
                              double* sum_ab) {
   if constexpr (kHasMasks<E>) {
     if (mask.data != nullptr) {

@@ -23,7 +23,7 @@ BATCHNORM_INLINE void RepeatEach(const E* once, std::size_t n, E* to) {
   }
 }
 
-// to[i * each + c] = once[i] for c < each. No alignment needed; no overlap.
+// to[i * each + c] = once[i] for c < each; kMostLanes more may be written. No alignment needed; no overlap.
 template <class E>
 void Repeat(const E* once, std::size_t n, std::size_t each, E* to) {
   if (each == 2) return RepeatEach<2>(once, n, to);
@@ -31,7 +31,7 @@ void Repeat(const E* once, std::size_t n, std::size_t each, E* to) {
   if (each == 4) return RepeatEach<4>(once, n, to);
   for (std::size_t i = 0; i < n; ++i, to += each) {
     const Vec<E> v = Set(once[i]);
-    ForEachVector<E>(each, [&](std::size_t j, auto lanes) { Store(v, to + j, lanes); });
+    for (std::size_t j = 0; j < each; j += kLanes<E>) Store(v, to + j, All{});
   }
 }
 

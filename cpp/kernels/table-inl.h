@@ -55,20 +55,19 @@ constexpr WalkKernels<E> WalkTable() {
 // In the order of DType.
 constexpr Kernels<float> FloatTable() {
   return {{WalkTable<Walk::kPlanar, float>(), WalkTable<Walk::kRows, float>()},
-          &Repeat<float>,
+          nullptr,
           {&Gather<float>, nullptr, &Gather<Float16>, &Gather<BFloat16>, &Gather<std::uint8_t>, &Gather<std::int8_t>,
-           &Gather<std::uint16_t>, &Gather<std::int16_t>, &GatherBools, &GatherSigns},
+           &Gather<std::uint16_t>, &Gather<std::int16_t>, nullptr, &GatherSigns},
           {&Scatter<float>, nullptr, &Scatter<Float16>, &Scatter<BFloat16>, nullptr, nullptr, nullptr, nullptr, nullptr,
            &ScatterSigns}};
 }
 
-// A type that stands for itself, for bools and for signs.
+// A type that stands for itself and for signs.
 template <class E>
 constexpr Kernels<E> TypeTable(DType dtype) {
   Kernels<E> k = {{WalkTable<Walk::kPlanar, E>(), WalkTable<Walk::kRows, E>()}, nullptr, {}, {}};
   k.gather[static_cast<std::size_t>(dtype)] = &Gather<E, E>;
   k.scatter[static_cast<std::size_t>(dtype)] = &Scatter<E, E>;
-  k.gather[static_cast<std::size_t>(DType::kBool)] = &GatherBools<E>;
   k.gather[static_cast<std::size_t>(DType::kSign)] = &GatherSigns<E>;
   k.scatter[static_cast<std::size_t>(DType::kSign)] = &ScatterSigns<E>;
   return k;
@@ -82,6 +81,13 @@ constexpr Kernels<E> ByteTable(DType dtype) {
   k.walk[0].extremes = &Extremes<Walk::kPlanar, E>;
   k.walk[1].extremes = &Extremes<Walk::kRows, E>;
   k.gather[static_cast<std::size_t>(dtype)] = &Gather<E, E>;
+  return k;
+}
+
+// Masks are bytes, too.
+constexpr Kernels<std::uint8_t> UnsignedByteTable() {
+  Kernels<std::uint8_t> k = ByteTable<std::uint8_t>(DType::kUInt8);
+  k.repeat = &Repeat<std::uint8_t>;
   return k;
 }
 
@@ -121,7 +127,7 @@ const KernelTable kTable = {BATCHNORM_STRING(BATCHNORM_ISA),
                             DoubleTable(),
                             TypeTable<Float16>(DType::kFloat16),
                             TypeTable<BFloat16>(DType::kBFloat16),
-                            ByteTable<std::uint8_t>(DType::kUInt8),
+                            UnsignedByteTable(),
                             ByteTable<std::int8_t>(DType::kInt8),
                             MoveTable(),
                             &StreamFence};

@@ -71,9 +71,10 @@ BATCHNORM_INLINE F64 LoadF64(const float* p, First lanes, F64 fill) {
   return _mm256_blendv_pd(fill, _mm256_cvtps_pd(_mm_maskload_ps(p, narrow)), _mm256_castsi256_pd(mask));
 }
 
-BATCHNORM_INLINE F32 PromoteBytes(U8 v) {
-  return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_cvtsi64_si128(BitsAs<long long>(v))));
-}
+BATCHNORM_INLINE U32 WidenTo32(U8 v) { return (U32)_mm256_cvtepu8_epi32(_mm_cvtsi64_si128(BitsAs<long long>(v))); }
+// The lower ones.
+BATCHNORM_INLINE U64 WidenTo64(U8 v) { return (U64)_mm256_cvtepu8_epi64(_mm_cvtsi64_si128(BitsAs<long long>(v))); }
+BATCHNORM_INLINE F32 PromoteBytes(U8 v) { return _mm256_cvtepi32_ps((__m256i)WidenTo32(v)); }
 BATCHNORM_INLINE F32 PromoteBytes(I8 v) {
   return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_cvtsi64_si128(BitsAs<long long>(v))));
 }

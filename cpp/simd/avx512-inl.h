@@ -59,7 +59,10 @@ BATCHNORM_INLINE F64 LoadF64(const float* p, First lanes, F64 fill) {
   return _mm512_mask_cvtps_pd(fill, Mask8(lanes), _mm256_maskz_loadu_ps(Mask8(lanes), p));
 }
 
-BATCHNORM_INLINE F32 PromoteBytes(U8 v) { return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32((__m128i)v)); }
+BATCHNORM_INLINE U32 WidenTo32(U8 v) { return (U32)_mm512_cvtepu8_epi32((__m128i)v); }
+// The lower ones.
+BATCHNORM_INLINE U64 WidenTo64(U8 v) { return (U64)_mm512_cvtepu8_epi64((__m128i)v); }
+BATCHNORM_INLINE F32 PromoteBytes(U8 v) { return _mm512_cvtepi32_ps((__m512i)WidenTo32(v)); }
 BATCHNORM_INLINE F32 PromoteBytes(I8 v) { return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32((__m128i)v)); }
 
 BATCHNORM_INLINE Words WidenBytes(UBytes v) { return (Words)_mm512_cvtepu8_epi16((__m256i)v); }

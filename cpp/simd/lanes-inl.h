@@ -28,6 +28,18 @@ struct First {  // lanes 0 .. count - 1, 0 < count < Lanes
   std::size_t count;
 };
 
+// The integer of the size of a lane of T, which tells whether something counts there: not where it is 0.
+template <class T>
+struct FlagOf {
+  using Type = std::uint32_t;
+};
+template <>
+struct FlagOf<double> {
+  using Type = std::uint64_t;
+};
+template <class T>
+using Flag = typename FlagOf<T>::Type;
+
 // The bits of a value as another type. Floats may rest in memory of doubles, which compilers that reason about types
 // must not see as their access: hence by bytes.
 template <class To, class From>

@@ -76,6 +76,15 @@ BATCHNORM_INLINE V LoadVector(const E* p, First lanes) {
   for (std::size_t i = 0; i < lanes.count; ++i) v[i] = p[i];
   return v;
 }
+// Bytes as integers of the size of T. Reads as many as a vector of floats has lanes, also for the fewer of doubles.
+template <class T>
+BATCHNORM_INLINE Vec<Flag<T>> LoadFlags(const std::uint8_t* p) {
+  if constexpr (sizeof(T) == sizeof(float)) {
+    return WidenTo32(LoadVector<U8>(p));
+  } else {
+    return WidenTo64(LoadVector<U8>(p));
+  }
+}
 BATCHNORM_INLINE F32 LoadF32(const std::uint8_t* p, All) { return PromoteBytes(LoadVector<U8>(p)); }
 BATCHNORM_INLINE F32 LoadF32(const std::int8_t* p, All) { return PromoteBytes(LoadVector<I8>(p)); }
 BATCHNORM_INLINE F32 LoadF32(const std::uint8_t* p, First lanes, F32 fill) {

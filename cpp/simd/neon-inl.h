@@ -44,10 +44,12 @@ BATCHNORM_INLINE F64 PromoteUpperTo(F32 v) { return (F64)vcvt_high_f64_f32((floa
 BATCHNORM_INLINE F64 LoadF64(const float* p, All) { return (F64)vcvt_f64_f32(vld1_f32(p)); }
 BATCHNORM_INLINE F64 LoadF64(const float* p, First, F64 fill) { return F64{p[0], fill[1]}; }
 
-BATCHNORM_INLINE F32 PromoteBytes(U8 v) {
-  const uint8x8_t bytes = vcreate_u8(BitsAs<std::uint32_t>(v));
-  return (F32)vcvtq_f32_u32(vmovl_u16(vget_low_u16(vmovl_u8(bytes))));
+BATCHNORM_INLINE U32 WidenTo32(U8 v) {
+  return (U32)vmovl_u16(vget_low_u16(vmovl_u8(vcreate_u8(BitsAs<std::uint32_t>(v)))));
 }
+// The lower ones.
+BATCHNORM_INLINE U64 WidenTo64(U8 v) { return (U64)vmovl_u32(vget_low_u32((uint32x4_t)WidenTo32(v))); }
+BATCHNORM_INLINE F32 PromoteBytes(U8 v) { return (F32)vcvtq_f32_u32((uint32x4_t)WidenTo32(v)); }
 BATCHNORM_INLINE F32 PromoteBytes(I8 v) {
   const int8x8_t bytes = vcreate_s8(BitsAs<std::uint32_t>(v));
   return (F32)vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(bytes))));

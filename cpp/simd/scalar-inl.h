@@ -59,6 +59,7 @@ Vec<T> Load(const T*, First, Vec<T> fill = {}) {
   return fill;
 }  // no tail is shorter than one lane
 inline void FromLane(double v, double* e) { *e = v; }
+inline void FromLane(std::uint8_t v, std::uint8_t* e) { *e = v; }
 template <class E>
 void FromLane(float v, E* e) {
   FromFloat(v, e);
@@ -83,8 +84,8 @@ template <class T>
 Scalar<T> IfNotPositive(Scalar<T> test, Scalar<T> then, Scalar<T> otherwise) {
   return test.value <= 0 ? then : otherwise;
 }
-template <class T>
-Scalar<T> IfZero(Scalar<T> test, Scalar<T> then, Scalar<T> otherwise) {
+template <class Test, class T>
+Scalar<T> IfZero(Scalar<Test> test, Scalar<T> then, Scalar<T> otherwise) {
   return test.value == 0 ? then : otherwise;
 }
 template <class T>
@@ -116,6 +117,11 @@ T ReduceSum(V v) {
 }
 inline F64 LoadF64(const float* p, All) { return {*p}; }
 inline F64 LoadF64(const float*, First, F64 fill) { return fill; }
+
+template <class T>
+Vec<Flag<T>> LoadFlags(const std::uint8_t* p) {
+  return {*p};
+}
 
 template <class E>
 Words LoadWords(const E* p, All) {

@@ -43,7 +43,10 @@ BATCHNORM_INLINE __m128i HighBytes(int bytes) {
   const __m128i zero = _mm_setzero_si128();
   return _mm_unpacklo_epi16(zero, _mm_unpacklo_epi8(zero, _mm_cvtsi32_si128(bytes)));
 }
-BATCHNORM_INLINE F32 PromoteBytes(U8 v) { return _mm_cvtepi32_ps(_mm_srli_epi32(HighBytes(BitsAs<int>(v)), 24)); }
+BATCHNORM_INLINE U32 WidenTo32(U8 v) { return (U32)_mm_srli_epi32(HighBytes(BitsAs<int>(v)), 24); }
+// The lower ones.
+BATCHNORM_INLINE U64 WidenTo64(U8 v) { return (U64)_mm_unpacklo_epi32((__m128i)WidenTo32(v), _mm_setzero_si128()); }
+BATCHNORM_INLINE F32 PromoteBytes(U8 v) { return _mm_cvtepi32_ps((__m128i)WidenTo32(v)); }
 BATCHNORM_INLINE F32 PromoteBytes(I8 v) { return _mm_cvtepi32_ps(_mm_srai_epi32(HighBytes(BitsAs<int>(v)), 24)); }
 
 BATCHNORM_INLINE Words WidenBytes(UBytes v) {

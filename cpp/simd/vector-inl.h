@@ -12,11 +12,13 @@ namespace {
 typedef float F32 __attribute__((vector_size(BATCHNORM_VECTOR_BYTES)));
 typedef double F64 __attribute__((vector_size(BATCHNORM_VECTOR_BYTES)));
 typedef std::uint32_t U32 __attribute__((vector_size(BATCHNORM_VECTOR_BYTES)));
+typedef std::uint64_t U64 __attribute__((vector_size(BATCHNORM_VECTOR_BYTES)));
 typedef std::uint16_t U16 __attribute__((vector_size(BATCHNORM_VECTOR_BYTES / 2)));  // as many as of U32
 typedef std::uint8_t U8 __attribute__((vector_size(BATCHNORM_VECTOR_BYTES / 4)));
 typedef std::int8_t I8 __attribute__((vector_size(BATCHNORM_VECTOR_BYTES / 4)));
 typedef std::uint16_t Words __attribute__((vector_size(BATCHNORM_VECTOR_BYTES)));
 typedef std::uint8_t UBytes __attribute__((vector_size(BATCHNORM_VECTOR_BYTES / 2)));  // as many as of words
+typedef std::uint8_t Bytes __attribute__((vector_size(16)));  // the most that one instruction shuffles everywhere
 typedef std::int8_t IBytes __attribute__((vector_size(BATCHNORM_VECTOR_BYTES / 2)));
 
 template <class T>
@@ -30,11 +32,26 @@ struct VectorOf<double> {
   using type = F64;
 };
 
+template <>
+struct VectorOf<std::uint32_t> {
+  using type = U32;
+};
+template <>
+struct VectorOf<std::uint64_t> {
+  using type = U64;
+};
+template <>
+struct VectorOf<std::uint8_t> {
+  using type = Bytes;
+};
+
 template <class T>
 using Vec = typename VectorOf<T>::type;
 
 template <class T>
 constexpr std::size_t kLanes = BATCHNORM_VECTOR_BYTES / sizeof(T);
+template <>
+constexpr std::size_t kLanes<std::uint8_t> = sizeof(Bytes);
 
 template <class T>
 BATCHNORM_INLINE Vec<T> Set(T value) {
@@ -50,6 +67,7 @@ BATCHNORM_INLINE Vec<T> Load(const T* p, All) {
 
 BATCHNORM_INLINE void Store(F32 v, float* p, All) { __builtin_memcpy(p, &v, sizeof v); }
 BATCHNORM_INLINE void Store(F64 v, double* p, All) { __builtin_memcpy(p, &v, sizeof v); }
+BATCHNORM_INLINE void Store(Bytes v, std::uint8_t* p, All) { __builtin_memcpy(p, &v, sizeof v); }
 
 template <class T>
 BATCHNORM_INLINE Vec<T> LoadUnaligned(const char* p) {
@@ -63,9 +81,9 @@ template <class V>
 BATCHNORM_INLINE V IfNotPositive(V test, V then, V otherwise) {
   return test <= V{} ? then : otherwise;
 }
-template <class V>
-BATCHNORM_INLINE V IfZero(V test, V then, V otherwise) {
-  return test == V{} ? then : otherwise;
+template <class Test, class V>
+BATCHNORM_INLINE V IfZero(Test test, V then, V otherwise) {
+  return test == Test{} ? then : otherwise;
 }
 
 // `then` in lanes where a < b, else, also where either is NaN, `otherwise`.

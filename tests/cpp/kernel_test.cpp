@@ -107,25 +107,29 @@ struct Matrix {
 // Without one, with one value per element, or per row.
 enum class Masked { kNot, kEach, kRow };
 
-template <class E>
+// Any byte but 0 counts, whichever bits are set. It begins off alignment.
 class Mask {
  public:
   Mask(Masked masked, std::size_t rows, std::size_t cols)
-      : masked_(masked), rows_(rows), cols_(masked == Masked::kEach ? cols : 1), values_(rows * cols_) {
-    for (std::size_t i = 0; i < values_.size(); ++i) Encode(i * i % 7 % 3 == 0 ? 0 : 1, &values_[i]);
+      : masked_(masked),
+        rows_(rows),
+        cols_(masked == Masked::kEach ? cols : 1),
+        values_(1 + rows * cols_ + kMostLanes, std::uint8_t{1}) {
+    constexpr std::uint8_t kTrue[] = {1, 2, 128, 255};
+    for (std::size_t i = 0; i < rows * cols_; ++i) values_[1 + i] = i * i % 7 % 3 == 0 ? std::uint8_t{0} : kTrue[i % 4];
   }
   bool operator()(std::size_t r, std::size_t c) const {
-    return masked_ == Masked::kNot || Decoded(values_[r * cols_ + (cols_ == 1 ? 0 : c)]) != 0;
+    return masked_ == Masked::kNot || values_[1 + r * cols_ + (cols_ == 1 ? 0 : c)] != 0;
   }
-  Tile<const E> tile() const {
+  MaskTile tile() const {
     if (masked_ == Masked::kNot) return {};
-    return {values_.data(), rows_, cols_, static_cast<std::ptrdiff_t>(cols_)};
+    return {values_.data() + 1, rows_, cols_, static_cast<std::ptrdiff_t>(cols_)};
   }
 
  private:
   Masked masked_;
   std::size_t rows_, cols_;
-  std::vector<E> values_;
+  std::vector<std::uint8_t> values_;
 };
 
 // What kernels of E take: half precisions have no masks, and a row of a planar tile is no place.
@@ -153,7 +157,7 @@ void Sums(const KernelTable& table, const WalkKernels<E>& kernels, bool planar, 
           std::size_t cols, Masked masked) {
   using T = Lane<E>;
   Matrix<E> x(rows, cols, 1), dy(rows, cols, 2), y(rows, cols, 7);
-  const Mask<E> mask(masked, rows, cols);
+  const Mask mask(masked, rows, cols);
   for (Matrix<E>* matrix : {&x, &dy, &y}) matrix->Spoil(mask);
   const std::vector<T> p = Parameter<T>(cols, 3), shift = Parameter<T>(cols, 8), slope = Parameter<T>(cols, 9);
   const GradientTiles<E> in = {dy.view(source), x.view(source), y.view(source), mask.tile()};
@@ -263,7 +267,7 @@ void Channels(const KernelTable& table, Source source, std::size_t rows, std::si
   constexpr std::size_t kChannels = 3;
   const WalkKernels<E>& kernels = KernelsOf(table, E{}).walk[0];
   const Matrix<E> x(kChannels * rows, cols, 1), dy(kChannels * rows, cols, 2), y(kChannels * rows, cols, 7);
-  const Mask<E> mask(masked, rows, cols);
+  const Mask mask(masked, rows, cols);
   const std::vector<T> p = Parameter<T>(kChannels, 3), shift = Parameter<T>(kChannels, 8);
   const auto part = [&](const Matrix<E>& of, std::size_t channel, std::size_t channels) {
     Tile<const E> tile = of.view(source);
@@ -307,8 +311,9 @@ void Channels(const KernelTable& table, Source source, std::size_t rows, std::si
     kernels.extremes(part(x, c, n), mask.tile(), first, second);
   });
   if (kernels.weighted_moments && masked != Masked::kNot) {
+    const Matrix<E> weights(rows, cols, 6);
     check("weighted_moments of channels", double{}, [&](std::size_t c, std::size_t n, double* first, double* second) {
-      kernels.weighted_moments(part(x, c, n), mask.tile(), p.data() + c, first, second);
+      kernels.weighted_moments(part(x, c, n), weights.view(), p.data() + c, first, second);
     });
   }
 }
@@ -321,7 +326,7 @@ void Maps(const KernelTable& table, Kind kind, Source source, std::size_t rows, 
   const bool per_row = kind == Kind::kPlanarPerRow;
   const PlanarRows planar_rows = per_row ? PlanarRows::kChannels : PlanarRows::kRuns;
   Matrix<E> x(rows, cols, 1, gap), dy(rows, cols, 2, gap), z(rows, cols, 7, gap);
-  const Mask<E> mask(masked, rows, cols);
+  const Mask mask(masked, rows, cols);
   for (Matrix<E>* matrix : {&x, &dy, &z}) matrix->Spoil(mask);
   const GradientTiles<E> in = {dy.view(source), x.view(source), z.view(source), mask.tile()};
   std::vector<std::vector<T>> p;
@@ -488,15 +493,9 @@ void Conversions(const KernelTable& table) {
       std::vector<char> flags(5 * n + 1, 2);
       char* const flag = stride < 0 ? &flags.back() : flags.data();
       for (std::size_t i = 0; i < n; ++i) flag[stride * std::ptrdiff_t(i)] = i * i % 7 % 3 == 1;
-      std::vector<float> narrow(n);
-      std::vector<double> wide(n);
-      const auto d = static_cast<std::size_t>(DType::kBool);
-      table.f32.gather[d](flag, {n, stride}, 4096, narrow.data());
-      table.f64.gather[d](flag, {n, stride}, 4096, wide.data());
-      for (std::size_t i = 0; i < n; ++i) {
-        const double due = i * i % 7 % 3 == 1;
-        Expect(static_cast<double>(narrow[i]) == due && wide[i] == due, "gather of bools", table, 1, n);
-      }
+      std::vector<std::uint8_t> bytes(n);
+      table.u8.gather[static_cast<std::size_t>(DType::kUInt8)](flag, {n, stride}, 4096, bytes.data());
+      for (std::size_t i = 0; i < n; ++i) Expect(bytes[i] == (i * i % 7 % 3 == 1), "gather of bytes", table, 1, n);
       for (std::size_t place = 0; place < 8; ++place) {
         std::vector<float> values(n), got(n);
         for (std::size_t i = 0; i < n; ++i) values[i] = static_cast<float>(i * i % 7 % 3) - 1;
@@ -554,10 +553,10 @@ void Repeats(const KernelTable& table) {
   for (std::size_t n : {0u, 1u, 7u, 16u, 57u}) {
     for (std::size_t each : {1u, 2u, 3u, 4u, 5u, 17u, 40u}) {
       const Matrix<T> once(1, n, 1);
-      Matrix<T> to(1, n * each, 2);
-      const T beyond = to.memory[1 + n * each];
+      Matrix<T> to(1, n * each, 2, kMostLanes);
+      const T beyond = to.memory[1 + n * each + kMostLanes];
       KernelsOf(table, T{}).repeat(once.view().data, n, each, to.tile().data);
-      bool same = to.memory[1 + n * each] == beyond;
+      bool same = to.memory[1 + n * each + kMostLanes] == beyond;
       for (std::size_t i = 0; i < n * each; ++i) same = same && to.at(0, i) == once.at(0, i / each);
       Expect(same, "repeat", table, n, each);
     }
@@ -619,7 +618,7 @@ int main() {
     AllTiles<double>(table);
     AllTiles<Float16>(table);
     AllTiles<BFloat16>(table);
-    Repeats<float>(table);
+    Repeats<std::uint8_t>(table);
     Repeats<double>(table);
     BytesOf<std::uint8_t>(table);
     BytesOf<std::int8_t>(table);
