@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "core/move.h"
 #include "core/view.h"
 
 namespace batchnorm::bindings {
@@ -277,9 +278,12 @@ SharedArgument::SharedArgument(py::handle object, const char* name, Kind kind, c
   array_ = std::move(array);
 }
 
-py::object SharedArgument::Saved() const {
+py::object SharedArgument::Saved(Workers workers) const {
   if (!array_) return py::none();
-  return ReadOnly(array_.attr("copy")());
+  if ((array_.flags() & py::array::c_style) == 0) return ReadOnly(array_.attr("copy")());
+  py::array copy(array_.dtype(), py::array::ShapeContainer(array_.shape(), array_.shape() + array_.ndim()));
+  CopyBytes(array_.data(), copy.mutable_data(), static_cast<std::size_t>(array_.nbytes()), workers);
+  return ReadOnly(copy);
 }
 
 BesideArgument::BesideArgument(py::handle object, const char* name, const py::array& x) {

@@ -131,7 +131,7 @@ class SharedArgument {
   const ArrayView* view() const { return array_ ? &view_ : nullptr; }
   const py::array& array() const { return array_; }
   // What a forward saves: a copy that nobody writes to.
-  py::object Saved() const;
+  py::object Saved(Workers workers) const;
 
  private:
   py::array array_ = py::reinterpret_steal<py::array>(py::handle());

@@ -166,7 +166,7 @@ py::tuple Train(py::handle x_object, py::handle weight_object, py::handle bias_o
   State state(channels, weight, bias);
   const bool several = slices.size() > 1;
   PartStates parts(slices.size(), channels, several, static_cast<bool>(renormalization), state);
-  const std::vector<std::int64_t> counts = CountsOf(x_view, axis, mask.view(), slices);
+  const std::vector<std::int64_t> counts = CountsOf(x_view, axis, mask.view(), slices, workers);
   for (std::size_t i = 0; i < slices.size(); ++i) {
     parts.batches()[i].count = counts[i];
     CheckSingle(counts[i], on_single, x, several);
@@ -187,9 +187,10 @@ py::tuple Train(py::handle x_object, py::handle weight_object, py::handle bias_o
   }
   const py::object weight_dtype = weight.given() ? py::object(weight.array().dtype()) : py::none();
   const bool residual_given = residual.view() != nullptr;
-  return py::make_tuple(y, py::make_tuple(state.Saved(), std::accumulate(counts.begin(), counts.end(), std::int64_t{0}),
-                                          eps, given_axis, weight_dtype, Shares(x, y), activation.Saved(),
-                                          residual_given, signs.Saved(), mask.Saved(), parts.Factors(), parts.Saved()));
+  return py::make_tuple(
+      y, py::make_tuple(state.Saved(), std::accumulate(counts.begin(), counts.end(), std::int64_t{0}), eps, given_axis,
+                        weight_dtype, Shares(x, y), activation.Saved(), residual_given, signs.Saved(),
+                        mask.Saved(workers), parts.Factors(), parts.Saved()));
 }
 
 py::tuple Inference(py::handle x_object, py::handle mean_object, py::handle var_object, py::handle weight_object,

@@ -73,7 +73,7 @@ Stats Statistics(py::handle x_object, py::handle axis_object, py::handle num_thr
   bool exact = false;
   {
     const py::gil_scoped_release release;
-    const std::int64_t number = CountOf(view, axis, mask.view());
+    const std::int64_t number = CountOf(view, axis, mask.view(), workers);
     std::fill_n(counts, channels, number);
     measure = weights.view() ? SumOfWeights(view, axis, *weights.view()) : static_cast<double>(number);
     exact = ChannelStatistics(view, axis, weights.view() ? weights.view() : mask.view(), measure, workers, means, m2s,

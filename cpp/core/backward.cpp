@@ -33,12 +33,12 @@ class Inputs {
   enum { kCenter, kScale, kShift, kSlope, kUnslope, kFields };
 
   Inputs(const ArrayView& dy, const ArrayView* x, const EpilogueGradient& epilogue, AffineAt affine,
-         const Layout& layout, const KernelTable& table)
+         const Layout& layout, const KernelTable& table, Workers workers)
       : dy_(dy, layout, table),
         x_(OperandOf<E>(x, layout, table)),
         y_(OperandOf<E>(epilogue.y, layout, table)),
         residual_(OperandOf<E>(epilogue.residual, layout, table)),
-        mask_(epilogue.mask, layout, table),
+        mask_(epilogue.mask, layout, table, workers),
         slope_(epilogue.slope),
         affine_(affine) {}
 
@@ -274,7 +274,8 @@ void Backward(const ArrayView& dy, const ArrayView* x, const ArrayView& dx, std:
   VisitElement(dtype, [&](auto zero) {
     using E = decltype(zero);
     using In = Inputs<E, decltype(affine)>;
-    const In in(dy, x, epilogue, affine, layout, table);
+    const Workers several = WorkersFor(BytesOf(like), workers);
+    const In in(dy, x, epilogue, affine, layout, table, several);
     const Operand<E> dx_operand(dx, layout, table);
     const std::optional<Operand<E>> dresidual = OperandOf<E>(epilogue.dresidual, layout, table);
     const Plan plan(layout, in.PlanFor(), Purpose::kSums, CompanyOf(epilogue.mask));
@@ -288,7 +289,7 @@ void Backward(const ArrayView& dy, const ArrayView* x, const ArrayView& dx, std:
     const GradientJob<E, In, decltype(gradient)> job{in, Form::kStatisticsAreFunctionsOfX,
                                                      dresidual ? &*dresidual : nullptr, dresidual_is_dy, gradient};
     RunSweeps<Lane<E>>(
-        plan, WorkersFor(BytesOf(like), workers), reducer,
+        plan, several, reducer,
         [&](const Group<Lane<E>>& group) {
           reducer.Finish(group, [&](std::size_t c, GradientSums sums) {
             out.dbias.Set(c, sums.g);
@@ -352,8 +353,8 @@ void PartBackward(const ArrayView& dy, const ArrayView* x, const ArrayView& dx, 
 void InferenceBackward(const ArrayView& dy, const ArrayView& x, const ArrayView& dx, std::size_t axis,
                        ChannelVector mean, ChannelVector var, const EpilogueGradient& epilogue, double eps,
                        Workers workers, const ParameterGradients& out) {
-  Backward(dy, &x, dx, axis, epilogue, StoreFor(BytesOf(dx), BytesOf(dy)), workers, CountOf(dy, axis, epilogue.mask),
-           out, InferenceForm{mean, var, epilogue.affine, eps, out});
+  Backward(dy, &x, dx, axis, epilogue, StoreFor(BytesOf(dx), BytesOf(dy)), workers,
+           CountOf(dy, axis, epilogue.mask, workers), out, InferenceForm{mean, var, epilogue.affine, eps, out});
 }
 
 }  // namespace batchnorm

@@ -21,9 +21,8 @@ class ExtremeReducer {
   std::size_t fields() const { return 2; }
   std::size_t columns() const { return 0; }
 
-  ExtremeReducer(const Plan& plan, const KernelTable& table, const Layout& layout, const Operand<E>& x,
-                 const ArrayView* mask)
-      : plan_(plan), kernels_(KernelsFor<E>(plan, table)), x_(x), mask_(mask, layout, table) {}
+  ExtremeReducer(const Plan& plan, const KernelTable& table, const Operand<E>& x, const Mask& mask)
+      : plan_(plan), kernels_(KernelsFor<E>(plan, table)), x_(x), mask_(mask) {}
 
   void Prepare(Group<T>&, Scratch&) const {}
 
@@ -64,7 +63,7 @@ class ExtremeReducer {
   const Plan& plan_;
   const WalkKernels<E>& kernels_;
   const Operand<E>& x_;
-  Mask mask_;
+  const Mask& mask_;
 };
 
 }  // namespace
@@ -82,14 +81,16 @@ void ChannelExtremes(const ArrayView& x, std::size_t axis, const ArrayView* mask
     using E = decltype(zero);
     const Operand<E> source(x, layout, table);
     const Plan plan(layout, source, Purpose::kSums, CompanyOf(mask));
-    const ExtremeReducer<E> reducer(plan, table, layout, source, mask);
+    const Workers several = WorkersFor(BytesOf(x), workers);
+    const Mask masked(mask, layout, table, several);
+    const ExtremeReducer<E> reducer(plan, table, source, masked);
     const auto finish = [&](const Group<Lane<E>>& group) {
       reducer.Finish(group, [&](std::size_t c, double channel_low, double channel_high) {
         low[c] = channel_low;
         high[c] = channel_high;
       });
     };
-    RunSweeps<Lane<E>>(plan, WorkersFor(BytesOf(x), workers), reducer, finish, NoMap{});
+    RunSweeps<Lane<E>>(plan, several, reducer, finish, NoMap{});
   });
 }
 

@@ -13,10 +13,10 @@ namespace batchnorm {
 
 double ReciprocalStd(double var, double eps) { return var + eps == 0 ? 0 : 1 / std::sqrt(var + eps); }
 
-std::int64_t CountOf(const ArrayView& x, std::size_t axis, const ArrayView* mask) {
+std::int64_t CountOf(const ArrayView& x, std::size_t axis, const ArrayView* mask, Workers workers) {
   if (mask) {
     const Layout layout = LayoutOf(x, axis, Purpose::kSums);
-    return static_cast<std::int64_t>(PositionSums(*mask, layout)(0, layout.positions));
+    return static_cast<std::int64_t>(PositionSums(*mask, layout, WorkersFor(BytesOf(x), workers))(0, layout.positions));
   }
   std::int64_t count = 1;
   for (std::size_t a = 0; a < x.ndim; ++a) count *= a == axis ? 1 : x.extents[a];
@@ -25,7 +25,7 @@ std::int64_t CountOf(const ArrayView& x, std::size_t axis, const ArrayView* mask
 
 double SumOfWeights(const ArrayView& x, std::size_t axis, const ArrayView& weights) {
   const Layout layout = LayoutOf(x, axis, Purpose::kSums);
-  return PositionSums(weights, layout)(0, layout.positions);
+  return PositionSums(weights, layout, {1})(0, layout.positions);
 }
 
 namespace {
@@ -43,11 +43,12 @@ void MapAffine(const ArrayView& in, const ArrayView& out, std::size_t axis, cons
     using E = decltype(zero);
     const Operand<E> source(in, layout, table), target(out, layout, table);
     const EpilogueOperands<E> after(epilogue, layout, table);
-    const Mask masked(mask, layout, table);
+    const Workers several = WorkersFor(BytesOf(in), workers);
+    const Mask masked(mask, layout, table, several);
     const Plan plan(layout, source, Purpose::kMap, CompanyOf(mask));
     const AffineJob job{source, after, masked, affine};
     RunSweeps<Lane<E>>(
-        plan, WorkersFor(BytesOf(in), workers), NoSums{}, [](const Group<Lane<E>>&) {},
+        plan, several, NoSums{}, [](const Group<Lane<E>>&) {},
         Mapper(plan, table, target, StoreFor(BytesOf(out), 0), job));
   });
 }
@@ -91,12 +92,13 @@ void TrainPart(const ArrayView& x, const ArrayView& y, std::size_t axis, const T
     using E = decltype(zero);
     const Operand<E> source(x, layout, table), target(y, layout, table);
     const EpilogueOperands<E> after(epilogue, layout, table);
-    const Mask masked(mask, layout, table);
+    const Workers several = WorkersFor(BytesOf(x), workers);
+    const Mask masked(mask, layout, table, several);
     const Plan plan(layout, source, Purpose::kSums, CompanyOf(mask));
     const AffineJob job{source, after, masked, affine_at};
-    const MomentReducer<E> reducer(plan, table, layout, source, TrainingPrecision<E>(batch.count), mask);
+    const MomentReducer<E> reducer(plan, table, layout, source, TrainingPrecision<E>(batch.count), masked, nullptr,
+                                   several);
     const Mapper mapper(plan, table, target, store, job);
-    const Workers several = WorkersFor(BytesOf(x), workers);
     const auto finish = [&](const Group<Lane<E>>& group) {
       reducer.Finish(group, [&](std::size_t c, double mean, double m2) {
         batch.mean[c] = mean;
@@ -164,19 +166,24 @@ bool ChannelStatistics(const ArrayView& x, std::size_t axis, const ArrayView* sh
     using E = decltype(zero);
     const Operand<E> source(x, layout, table);
     const Plan plan(layout, source, Purpose::kSums, CompanyOf(shared));
+    const Workers several = WorkersFor(BytesOf(x), workers);
+    const ArrayView *mask = weighted ? nullptr : shared, *weights = weighted ? shared : nullptr;
+    const Mask masked(mask, layout, table, several);
     const auto run = [&](const auto& reducer, auto take) {
       const auto finish = [&](const Group<Lane<E>>& group) { reducer.Finish(group, take); };
-      RunSweeps<Lane<E>>(plan, WorkersFor(BytesOf(x), workers), reducer, finish, NoMap{});
+      RunSweeps<Lane<E>>(plan, several, reducer, finish, NoMap{});
     };
     const auto take = [&](std::size_t c, double channel_mean, double channel_m2) {
       mean[c] = channel_mean;
       m2[c] = channel_m2;
     };
     if constexpr (!kByte<E>) {
-      if (!integers) return run(MomentReducer<E>(plan, table, layout, source, Precision::kWide, shared), take);
+      if (!integers) {
+        return run(MomentReducer<E>(plan, table, layout, source, Precision::kWide, masked, weights, several), take);
+      }
     }
     const Precision precision = ItemSize(x.dtype) == 1 ? Precision::kNarrow : Precision::kWide;
-    run(IntegerReducer<E>(plan, table, layout, source, precision, shared),
+    run(IntegerReducer<E>(plan, table, source, precision, masked),
         [&](std::size_t c, double channel_mean, double channel_m2, std::int64_t total, std::int64_t squares) {
           take(c, channel_mean, channel_m2);
           sums.total[c] = total;

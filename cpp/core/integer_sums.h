@@ -23,14 +23,14 @@ class IntegerReducer {
   std::size_t fields() const { return kFields; }
   std::size_t columns() const { return 1; }  // zeros, the pivots
 
-  IntegerReducer(const Plan& plan, const KernelTable& table, const Layout& layout, const Operand<E>& x,
-                 Precision precision, const ArrayView* mask)
+  // The mask, which may be absent, outlives this.
+  IntegerReducer(const Plan& plan, const KernelTable& table, const Operand<E>& x, Precision precision, const Mask& mask)
       : plan_(plan),
         kernels_(KernelsFor<E>(plan, table)),
         x_(x),
         precision_(precision),
-        counts_(plan, layout, mask),
-        mask_(mask, layout, table) {}
+        counts_(plan, mask.sums()),
+        mask_(mask) {}
 
   void Prepare(Group<T>& group, Scratch&) const {
     ColumnParameters<T>(plan_, group.index, group.start).Fill(1, group.span, [](std::size_t) {
@@ -108,7 +108,7 @@ class IntegerReducer {
   const Operand<E>& x_;
   Precision precision_;
   Counts counts_;
-  Mask mask_;
+  const Mask& mask_;
 };
 
 }  // namespace batchnorm

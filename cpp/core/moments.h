@@ -31,17 +31,18 @@ class MomentReducer {
   std::size_t fields() const { return Moments::kFields; }
   std::size_t columns() const { return 1; }
 
-  // `shared` is the mask, or the weights; null if none.
+  // With a mask, which outlives this and may be absent, or weights, null if none.
   MomentReducer(const Plan& plan, const KernelTable& table, const Layout& layout, const Operand<E>& x,
-                Precision precision, const ArrayView* shared)
+                Precision precision, const Mask& mask, const ArrayView* weights, Workers workers)
       : plan_(plan),
         table_(table),
         kernels_(KernelsFor<E>(plan, table)),
         x_(x),
         precision_(precision),
-        counts_(plan, layout, shared),
-        mask_(shared && shared->dtype == DType::kBool ? shared : nullptr, layout, table),
-        weights_(SharedOperandOf<E>(mask_ ? nullptr : shared, layout, table)) {}
+        mask_(mask),
+        weights_(SharedOperandOf<E>(weights, layout, table)),
+        weight_sums_(weights ? std::make_optional<PositionSums>(*weights, layout, workers) : std::nullopt),
+        counts_(plan, weights ? &*weight_sums_ : mask.sums()) {}
 
   // First pivots: the means of the first values, which are mostly near enough to that of all; the first value alone
   // where there are too few for that.
@@ -182,9 +183,10 @@ class MomentReducer {
   const WalkKernels<E>& kernels_;
   const Operand<E>& x_;
   Precision precision_;
-  Counts counts_;
-  Mask mask_;
+  const Mask& mask_;
   std::optional<SharedOperand<E>> weights_;
+  std::optional<PositionSums> weight_sums_;
+  Counts counts_;
 };
 
 }  // namespace batchnorm

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstring>
 
 #include "core/parallel.h"
 #include "dispatch/dispatch.h"
@@ -39,6 +40,14 @@ double MoveBytes(MoveKind kind, StoreKind store, const void* a_bytes, const void
     total = sum;  // any part's sum shows that the reading took place
   });
   return static_cast<double>(total);
+}
+
+void CopyBytes(const void* from, void* to, std::size_t bytes, Workers workers) {
+  constexpr std::size_t kPart = std::size_t{1} << 18;
+  ParallelFor((bytes + kPart - 1) / kPart, workers, Order::kForward, [&](std::size_t task, Scratch&) {
+    const std::size_t first = task * kPart;
+    std::memcpy(static_cast<char*>(to) + first, static_cast<const char*>(from) + first, std::min(kPart, bytes - first));
+  });
 }
 
 }  // namespace batchnorm

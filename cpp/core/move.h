@@ -3,7 +3,7 @@
 
 #include <cstddef>
 
-#include "dispatch/kernel_table.h"
+#include "core/types.h"
 
 namespace batchnorm {
 
@@ -12,5 +12,8 @@ enum class MoveKind { kRead1, kCopy, kRead2, kRead2Write1 };
 // Reads a (and b), writes out, each of `bytes` dense bytes, a multiple of 4. Returns a sum of what was read.
 double MoveBytes(MoveKind kind, StoreKind store, const void* a, const void* b, void* out, std::size_t bytes,
                  int threads);
+
+// to = from, by the workers; no overlap.
+void CopyBytes(const void* from, void* to, std::size_t bytes, Workers workers);
 
 }  // namespace batchnorm

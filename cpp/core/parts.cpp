@@ -37,11 +37,11 @@ class EffectiveAffine {
 }  // namespace
 
 std::vector<std::int64_t> CountsOf(const ArrayView& x, std::size_t axis, const ArrayView* mask,
-                                   const BatchSlices& slices) {
+                                   const BatchSlices& slices, Workers workers) {
   std::vector<std::int64_t> counts;
   for (std::size_t i = 0; i < slices.size(); ++i) {
     const auto of_part = slices.Of(mask, i);
-    counts.push_back(CountOf(slices.Of(x, i), axis, PointerTo(of_part)));
+    counts.push_back(CountOf(slices.Of(x, i), axis, PointerTo(of_part), workers));
   }
   return counts;
 }

@@ -93,15 +93,16 @@ std::optional<SharedOperand<E>> SharedOperandOf(const ArrayView* array, const La
 // A mask, which may be absent.
 class Mask {
  public:
-  Mask(const ArrayView* mask, const Layout& layout, const KernelTable& table) : inner_(layout.inner) {
+  Mask(const ArrayView* mask, const Layout& layout, const KernelTable& table, Workers workers) : inner_(layout.inner) {
     if (!mask) return;
     ArrayView bytes = *mask;
     bytes.dtype = DType::kUInt8;
     operand_.emplace(bytes, layout, table);
-    sums_.emplace(*mask, layout);
+    sums_.emplace(*mask, layout, workers);
   }
 
-  explicit operator bool() const { return operand_.has_value(); }
+  // How much counts where; null if all does.
+  const PositionSums* sums() const { return sums_ ? &*sums_ : nullptr; }
 
   // As kernels take it: none where all of the block counts.
   MaskTile Read(const Block& block, Scratch& scratch) const {
@@ -124,9 +125,9 @@ class Mask {
 // How much the values of a block, or of a chunk, count: their number, or what a mask or weights make of it.
 class Counts {
  public:
-  Counts(const Plan& plan, const Layout& layout, const ArrayView* shared) : plan_(plan) {
-    if (!shared) return;
-    sums_.emplace(*shared, layout);
+  // `sums` are of what is shared, null if nothing is.
+  Counts(const Plan& plan, const PositionSums* sums) : plan_(plan), sums_(sums) {
+    if (!sums_) return;
     chunks_.resize(plan.chunks());
     for (std::size_t k = 0; k < plan.chunks(); ++k) {
       const auto [first, positions] = plan.Positions(k);
@@ -134,7 +135,7 @@ class Counts {
     }
   }
 
-  bool shared() const { return sums_.has_value(); }
+  bool shared() const { return sums_ != nullptr; }
   double In(const Block& block) const {
     return sums_ ? (*sums_)(block.first, block.positions) : static_cast<double>(block.positions * plan_.inner());
   }
@@ -142,7 +143,7 @@ class Counts {
 
  private:
   const Plan& plan_;
-  std::optional<PositionSums> sums_;
+  const PositionSums* sums_;
   std::vector<double> chunks_;
 };
 

@@ -7,6 +7,8 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "core/parallel.h"
+
 namespace batchnorm {
 namespace {
 
@@ -199,17 +201,39 @@ Layout LayoutOf(const ArrayView& x, std::size_t channel_axis, Purpose purpose) {
   return layout;
 }
 
-PositionSums::PositionSums(const ArrayView& array, const Layout& layout)
+PositionSums::PositionSums(const ArrayView& array, const Layout& layout, Workers workers)
     : data_(static_cast<char*>(array.data)), dtype_(array.dtype), inner_(layout.inner) {
   std::vector<std::size_t> which = layout.position_axes;
   which.insert(which.end(), layout.inner_axes.begin(), layout.inner_axes.end());
   axes_ = Merge(AxesOf(array, which), static_cast<std::ptrdiff_t>(ItemSize(dtype_)));
+  if (dtype_ != DType::kBool) return;       // sums of weights are rounded, and their differences would show it
+  constexpr std::size_t kMostMarks = 4096;  // 32 KB
+  constexpr std::size_t kLeastApart = 1024;
+  constexpr std::size_t kTaskMarks = 64;
+  const std::size_t places = layout.ValuesPerChannel();
+  apart_ = std::max(kLeastApart, places / kMostMarks);
+  const std::size_t marks = places / apart_;
+  to_mark_.resize(marks + 1);
+  ParallelFor((marks + kTaskMarks - 1) / kTaskMarks, workers, Order::kForward, [&](std::size_t task, Scratch&) {
+    for (std::size_t k = task * kTaskMarks; k < std::min(marks, (task + 1) * kTaskMarks); ++k) {
+      to_mark_[k + 1] = Sum(k * apart_, (k + 1) * apart_);
+    }
+  });
+  for (std::size_t k = 0; k < marks; ++k) to_mark_[k + 1] += to_mark_[k];
 }
 
 double PositionSums::operator()(std::size_t first, std::size_t positions) const {
+  const std::size_t begin = first * inner_, end = begin + positions * inner_;
+  if (to_mark_.empty()) return Sum(begin, end);
+  const std::size_t from = (begin + apart_ - 1) / apart_, to = end / apart_;
+  if (from >= to) return Sum(begin, end);
+  return Sum(begin, from * apart_) + (to_mark_[to] - to_mark_[from]) + Sum(to * apart_, end);
+}
+
+double PositionSums::Sum(std::size_t begin, std::size_t end) const {
   KeptSum sum;
-  if (positions * inner_ == 0) return 0;
-  WalkAxes(axes_, data_, first * inner_, positions * inner_, [&](const char* p, const Stretch& stretch) {
+  if (begin == end) return 0;
+  WalkAxes(axes_, data_, begin, end - begin, [&](const char* p, const Stretch& stretch) {
     for (std::size_t r = 0; r < stretch.rows; ++r, p += stretch.row_stride) {
       if (dtype_ == DType::kBool) {
         sum.sum += TrueOfRun(p, stretch.stride, stretch.n);

@@ -10,6 +10,8 @@
 namespace batchnorm::avx2 {
 namespace {
 
+constexpr bool kShufflesBytes = true;  // in any order, by one instruction
+
 // a * b + c, rounded once.
 BATCHNORM_INLINE F32 MulAdd(F32 a, F32 b, F32 c) { return _mm256_fmadd_ps(a, b, c); }
 BATCHNORM_INLINE F64 MulAdd(F64 a, F64 b, F64 c) { return _mm256_fmadd_pd(a, b, c); }

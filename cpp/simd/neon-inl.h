@@ -11,6 +11,8 @@
 namespace batchnorm::neon {
 namespace {
 
+constexpr bool kShufflesBytes = true;  // in any order, by one instruction
+
 // a * b + c, rounded once.
 BATCHNORM_INLINE F32 MulAdd(F32 a, F32 b, F32 c) {
   return (F32)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);

@@ -11,6 +11,8 @@
 namespace batchnorm::baseline {
 namespace {
 
+constexpr bool kShufflesBytes = false;  // in any order, by one instruction
+
 // a * b + c, rounded twice: SSE2 has no fused form, and emulating one would cost ten times the instructions.
 BATCHNORM_INLINE F32 MulAdd(F32 a, F32 b, F32 c) { return a * b + c; }
 BATCHNORM_INLINE F64 MulAdd(F64 a, F64 b, F64 c) { return a * b + c; }

@@ -18,7 +18,7 @@ typedef std::uint8_t U8 __attribute__((vector_size(BATCHNORM_VECTOR_BYTES / 4)))
 typedef std::int8_t I8 __attribute__((vector_size(BATCHNORM_VECTOR_BYTES / 4)));
 typedef std::uint16_t Words __attribute__((vector_size(BATCHNORM_VECTOR_BYTES)));
 typedef std::uint8_t UBytes __attribute__((vector_size(BATCHNORM_VECTOR_BYTES / 2)));  // as many as of words
-typedef std::uint8_t Bytes __attribute__((vector_size(16)));  // the most that one instruction shuffles everywhere
+typedef std::uint8_t Bytes __attribute__((vector_size(16)));  // the most that one instruction shuffles at AVX2
 typedef std::int8_t IBytes __attribute__((vector_size(BATCHNORM_VECTOR_BYTES / 2)));
 
 template <class T>
