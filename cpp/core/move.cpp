@@ -19,7 +19,7 @@ double MoveBytes(MoveKind kind, StoreKind store, const void* a_bytes, const void
   const auto* b = static_cast<const float*>(b_bytes);
   auto* out = static_cast<float*>(out_bytes);
   std::atomic<float> total{0};
-  ParallelFor((n + kPart - 1) / kPart, {threads}, Order::kForward, [&](std::size_t task, Scratch&) {
+  const auto move = [&](std::size_t task, Scratch&) {
     const std::size_t i = task * kPart, length = std::min(kPart, n - i);
     float sum = 0;
     switch (kind) {
@@ -38,7 +38,8 @@ double MoveBytes(MoveKind kind, StoreKind store, const void* a_bytes, const void
     }
     table.fence();
     total = sum;  // any part's sum shows that the reading took place
-  });
+  };
+  RunSteps({{(n + kPart - 1) / kPart, Order::kForward, move}}, {threads});
   return static_cast<double>(total);
 }
 

@@ -4,14 +4,13 @@
 #include <atomic>
 #include <exception>
 #include <mutex>
+#include <thread>
 #include <vector>
 
 #include "dispatch/cpu.h"
 
 #if defined(_OPENMP)
 #include <omp.h>
-#elif defined(BATCHNORM_STD_THREADS)
-#include <thread>
 #endif
 
 #if defined(__unix__) || defined(__APPLE__)
@@ -62,14 +61,24 @@ void PrepareForFork() {
 // Note [Stretches]
 // Every worker begins with a stretch of tasks of its own, the same one in every sweep and every call, so that a core
 // finds what it touched last in its own caches. Whoever is done takes from the stretches of the others.
+//
+// Note [Steps]
+// All steps of a call share one parallel region, because waking and joining threads takes as long as a small step does.
+// A worker that finds no task left waits until the tasks that others have taken are done. It counts tasks and not
+// workers, so that a runtime may give fewer threads than it is asked for, and one of them may come late.
 class Queue {
  public:
-  Queue(std::size_t tasks, std::size_t workers, bool flush_subnormals, Order order, const Task& body)
-      : stretches_(workers), flush_subnormals_(flush_subnormals), order_(order), body_(body) {
-    for (std::size_t i = 0; i < workers; ++i) {
+  Queue(const std::vector<Step>& steps, std::size_t workers, bool flush_subnormals)
+      : steps_(steps),
+        workers_(workers),
+        flush_subnormals_(flush_subnormals),
+        stretches_(steps.size() * workers),
+        done_(steps.size()) {
+    for (std::size_t i = 0; i < stretches_.size(); ++i) {
+      const std::size_t tasks = steps[i / workers].tasks, worker = i % workers;
       Stretch& s = stretches_[i];
-      s.next = tasks * i / workers;
-      s.end = tasks * (i + 1) / workers;
+      s.next = tasks * worker / workers;
+      s.end = tasks * (worker + 1) / workers;
       s.ends = s.next + s.end - 1;
     }
   }
@@ -79,14 +88,13 @@ class Queue {
     const SubnormalMode mode(flush_subnormals_);
     try {
       Scratch scratch;
-      for (std::size_t i = 0; i < stretches_.size(); ++i) {
-        Stretch& s = stretches_[(worker + i) % stretches_.size()];
-        for (std::size_t task = s.next++; task < s.end; task = s.next++) {
-          body_(order_ == Order::kForward ? task : s.ends - task, scratch);
-        }
+      for (std::size_t step = 0; step < steps_.size() && !failed_; ++step) {
+        if (step > 0) WaitFor(step - 1);
+        done_[step].tasks += Take(step, worker, scratch);
       }
     } catch (...) {
       for (Stretch& s : stretches_) s.next = s.end;  // the others stop at their next task
+      failed_ = true;
       const std::lock_guard<std::mutex> lock(mutex_);
       if (!error_) error_ = std::current_exception();
     }
@@ -102,23 +110,54 @@ class Queue {
     std::size_t end = 0;
     std::size_t ends = 0;  // the sum of its first and its last task
   };
+  struct alignas(64) Done {
+    std::atomic<std::size_t> tasks{0};
+  };
 
-  std::vector<Stretch> stretches_;
+  // Runs tasks of a step while there are any, and returns how many.
+  std::size_t Take(std::size_t step, std::size_t worker, Scratch& scratch) {
+    const Step& of = steps_[step];
+    Stretch* stretches = stretches_.data() + step * workers_;
+    std::size_t taken = 0;
+    for (std::size_t i = 0; i < workers_; ++i) {
+      Stretch& s = stretches[(worker + i) % workers_];
+      for (std::size_t task = s.next++; task < s.end; task = s.next++) {
+        of.body(of.order == Order::kForward ? task : s.ends - task, scratch);
+        ++taken;
+      }
+    }
+    return taken;
+  }
+
+  // Until all tasks of a step are done, or one has failed. Gives the core away where that takes long: another worker
+  // may need it.
+  void WaitFor(std::size_t step) const {
+    constexpr int kSpins = 20000;  // some 50 us
+    for (int spins = 0; done_[step].tasks < steps_[step].tasks && !failed_; ++spins) {
+      if (spins >= kSpins) std::this_thread::yield();
+    }
+  }
+
+  const std::vector<Step>& steps_;
+  const std::size_t workers_;
   const bool flush_subnormals_;
-  const Order order_;
-  const Task& body_;
+  std::vector<Stretch> stretches_;  // of each step, those of the workers
+  std::vector<Done> done_;
+  std::atomic<bool> failed_{false};
   std::mutex mutex_;
   std::exception_ptr error_;
 };
 
 }  // namespace
 
-void ParallelFor(std::size_t tasks, Workers of_call, Order order, const Task& body) {
+void RunSteps(const std::vector<Step>& steps, Workers of_call) {
   const std::size_t wanted = of_call.threads < 1 ? 1 : static_cast<std::size_t>(of_call.threads);
-  [[maybe_unused]] const std::size_t workers = serial_child ? 1 : std::min(tasks, wanted);
+  std::size_t most = 0;
+  for (const Step& step : steps) most = std::max(most, step.tasks);
+  [[maybe_unused]] const std::size_t workers = serial_child ? 1 : std::min(most, wanted);
 #if defined(_OPENMP) || defined(BATCHNORM_STD_THREADS)
   if (workers > 1) {
-    Queue queue(tasks, workers, of_call.flush_subnormals, order, body);
+    Queue queue(steps, workers, of_call.flush_subnormals);
 #if defined(_OPENMP)
     PrepareForFork();
 #pragma omp parallel num_threads(static_cast<int>(workers))
@@ -135,7 +174,11 @@ void ParallelFor(std::size_t tasks, Workers of_call, Order order, const Task& bo
 #endif
   const SubnormalMode mode(of_call.flush_subnormals);
   Scratch scratch;
-  for (std::size_t i = 0; i < tasks; ++i) body(order == Order::kForward ? i : tasks - 1 - i, scratch);
+  for (const Step& step : steps) {
+    for (std::size_t i = 0; i < step.tasks; ++i) {
+      step.body(step.order == Order::kForward ? i : step.tasks - 1 - i, scratch);
+    }
+  }
 }
 
 int DefaultThreads() {

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <tuple>
 #include <type_traits>
+#include <vector>
 
 #include "core/conditions.h"
 #include "core/group.h"
@@ -47,7 +48,7 @@ void RunSweeps(const Plan& plan, Workers workers, const Sums& sums, Finish finis
   const std::size_t groups = plan.groups(), chunks = plan.chunks();
   const GroupRoom<T> room(plan, sums.fields(), sums.columns(), map.columns(), map.lead());
   if (chunks == 1 || (kSums && groups >= 4 * static_cast<std::size_t>(workers.threads))) {
-    ParallelFor(groups, workers, Order::kForward, [&](std::size_t g, Scratch& scratch) {
+    const auto run = [&](std::size_t g, Scratch& scratch) {
       Group<T> group = room.At(scratch.Get<std::byte>(Scratch::kGroup, room.bytes()), g);
       sums.Prepare(group, scratch);
       for (std::size_t k = 0; kSums && k < chunks; ++k)
@@ -56,7 +57,8 @@ void RunSweeps(const Plan& plan, Workers workers, const Sums& sums, Finish finis
       map.Prepare(group);
       const Sweep sweep = kSums ? plan.GroupAgain(g + 1 < groups ? 1 : 0) : plan.Once();
       for (std::size_t k = chunks; kMap && k-- > 0;) map(group, kSums ? k : chunks - 1 - k, sweep, scratch);
-    });
+    };
+    RunSteps({{groups, Order::kForward, run}}, workers);
     return;
   }
   Scratch of_all;
@@ -68,30 +70,34 @@ void RunSweeps(const Plan& plan, Workers workers, const Sums& sums, Finish finis
     group.span = plan.SpanOf(group.index, task % spans);
     return group;
   };
-  if (kSums) {
-    ParallelFor(groups * spans, workers, Order::kForward, [&](std::size_t task, Scratch& scratch) {
-      Group<T> group = span_at(task);
-      sums.Prepare(group, scratch);
-    });
-    ParallelFor(groups * chunks, workers, Order::kForward, [&](std::size_t task, Scratch& scratch) {
-      sums(group_at(task / chunks), task % chunks, plan.First(), scratch);
-    });
-  }
-  ParallelFor(groups * spans, workers, Order::kForward, [&](std::size_t task, Scratch&) {
+  const auto prepare = [&](std::size_t task, Scratch& scratch) {
+    Group<T> group = span_at(task);
+    sums.Prepare(group, scratch);
+  };
+  const auto sum = [&](std::size_t task, Scratch& scratch) {
+    sums(group_at(task / chunks), task % chunks, plan.First(), scratch);
+  };
+  const auto finish_and_prepare = [&](std::size_t task, Scratch&) {
     Group<T> group = span_at(task);
     finish(group);
     map.Prepare(group);
-  });
-  if (!kMap) return;
-  // What was summed last is in cache.
-  constexpr Order kOrder = kSums ? Order::kBackward : Order::kForward;
-  ParallelFor(groups * chunks, workers, kOrder, [&](std::size_t task, Scratch& scratch) {
+  };
+  const auto write = [&](std::size_t task, Scratch& scratch) {
     if constexpr (kSums) {
       map(group_at(task / chunks), task % chunks, plan.Again(), scratch);
     } else {
       map(group_at(task % groups), task / groups, plan.Once(), scratch);  // as they lie in memory
     }
-  });
+  };
+  std::vector<Step> steps;
+  if (kSums) {
+    steps.push_back({groups * spans, Order::kForward, prepare});
+    steps.push_back({groups * chunks, Order::kForward, sum});
+  }
+  steps.push_back({groups * spans, Order::kForward, finish_and_prepare});
+  // What was summed last is in cache.
+  if (kMap) steps.push_back({groups * chunks, kSums ? Order::kBackward : Order::kForward, write});
+  RunSteps(steps, workers);
 }
 
 // Sums of a block: a kernel gives one per column, and they are folded to one per channel.
