@@ -132,8 +132,8 @@ class Queue {
   // Until all tasks of a step are done, or one has failed. Gives the core away where that takes long: another worker
   // may need it.
   void WaitFor(std::size_t step) const {
-    constexpr int kSpins = 20000;  // some 50 us
-    for (int spins = 0; done_[step].tasks < steps_[step].tasks && !failed_; ++spins) {
+    constexpr std::size_t kSpins = 20000;  // some 50 us
+    for (std::size_t spins = 0; done_[step].tasks < steps_[step].tasks && !failed_; ++spins) {
       if (spins >= kSpins) std::this_thread::yield();
     }
   }
