@@ -232,10 +232,11 @@ def test_masks_of_any_strides(isa: str, layout: str, channels: int, dtype: Any) 
         assert_same_bits(name, bn.batch_norm_backward(dy, x, saved).dx, bn.batch_norm_backward(dy, x, want_saved).dx)
 
 
+@pytest.mark.threaded
 @pytest.mark.parametrize("layout", ["channels_first", "channels_last"])
 def test_large_masks(layout: str) -> None:
     """Counted by several threads, part by part: statistics are those of the values that count, and a copy is saved."""
-    axis, x = Case((2, 3, 900, 701), layout).arrays(np.float32, mean=3)
+    axis, x, dy = Case((2, 3, 900, 701), layout).arrays(np.float32, 2, mean=3)
     mask = some(x, axis)
     mask[0, 100:300] = True
     mask[1, :200] = False
@@ -246,6 +247,8 @@ def test_large_masks(layout: str) -> None:
     within("mean", saved.mean, want.mean, rows["mean"] * np.maximum(np.abs(want.mean), want.std()))
     within("var", saved.var, want.var(), rows["var"] * want.var())
     assert_same_bits("y", y, bn.batch_norm_train(x, axis=axis, mask=mask, num_threads=1)[0])
+    dx = [bn.batch_norm_backward(dy, x, saved, num_threads=n).dx for n in (1, 3)]
+    assert_same_bits("dx", *dx)
     assert saved.mask is not None and (saved.mask == mask).all()
     assert not np.shares_memory(saved.mask, mask) and not saved.mask.flags.writeable
 

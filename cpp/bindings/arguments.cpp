@@ -278,11 +278,24 @@ SharedArgument::SharedArgument(py::handle object, const char* name, Kind kind, c
   array_ = std::move(array);
 }
 
+std::vector<std::int64_t> SharedArgument::Counts(const ArrayView& x, std::size_t axis, const BatchSlices& slices,
+                                                 Workers workers) const {
+  std::optional<py::gil_scoped_release> release;
+  if (view()) release.emplace();  // else no value is looked at
+  return CountsOf(x, axis, view(), slices, workers);
+}
+
 py::object SharedArgument::Saved(Workers workers) const {
   if (!array_) return py::none();
   if ((array_.flags() & py::array::c_style) == 0) return ReadOnly(array_.attr("copy")());
   py::array copy(array_.dtype(), py::array::ShapeContainer(array_.shape(), array_.shape() + array_.ndim()));
-  CopyBytes(array_.data(), copy.mutable_data(), static_cast<std::size_t>(array_.nbytes()), workers);
+  const void* from = array_.data();
+  void* to = copy.mutable_data();
+  const auto bytes = static_cast<std::size_t>(array_.nbytes());
+  {
+    const py::gil_scoped_release release;
+    CopyBytes(from, to, bytes, workers);
+  }
   return ReadOnly(copy);
 }
 

@@ -132,6 +132,9 @@ class SharedArgument {
   const py::array& array() const { return array_; }
   // What a forward saves: a copy that nobody writes to.
   py::object Saved(Workers workers) const;
+  // CountsOf, without the GIL.
+  std::vector<std::int64_t> Counts(const ArrayView& x, std::size_t axis, const BatchSlices& slices,
+                                   Workers workers) const;
 
  private:
   py::array array_ = py::reinterpret_steal<py::array>(py::handle());

@@ -175,7 +175,8 @@ py::tuple TrainBackward(py::handle dy, py::handle x, const py::array& mean, cons
   if (slices.size() != parts.size()) {
     FailValue("saved", "statistics of " + std::to_string(slices.size()) + " groups", std::to_string(parts.size()));
   }
-  const std::vector<std::int64_t> counts = CountsOf(x_view, arrays.axis, mask.view(), slices);
+  const Workers workers = WorkersOf(num_threads, flush_subnormals);
+  const std::vector<std::int64_t> counts = mask.Counts(x_view, arrays.axis, slices, workers);
   for (std::size_t i = 0; i < parts.size(); ++i) parts[i].count = counts[i];
   RequireCount(count, std::accumulate(counts.begin(), counts.end(), std::int64_t{0}), arrays.channels);
   const VectorArgument weight(weight_object, "weight", arrays.channels), bias(bias_object, "saved", arrays.channels);
@@ -196,7 +197,6 @@ py::tuple TrainBackward(py::handle dy, py::handle x, const py::array& mean, cons
                       {&epilogue.residual(), "residual"},
                       {&epilogue.activation().slopes(), "saved"},
                       {&mask.array(), "saved"}});
-  const Workers workers = WorkersOf(num_threads, flush_subnormals);
   const py::dtype dtype = ParameterDType(weight_dtype, weight, arrays.like);
   const GradientVector dweight(dtype, arrays.channels), dbias(dtype, arrays.channels);
   const ArrayView dy_view = ViewOf(arrays.dy), dx_view = ViewOf(arrays.dx);
@@ -262,7 +262,7 @@ py::tuple Double(py::handle ddx_object, py::handle ddweight_object, py::handle d
   const double *means = SavedVector(mean, channels), *rstds = SavedVector(rstd, channels);
   const bool batch = Flag(batch_object, "training");
   const ArrayView x_view = ViewOf(x), dy_view = ViewOf(dy);
-  if (batch) RequireCount(count, CountOf(x_view, axis, nullptr), channels);
+  if (batch) RequireCount(count, CountOf(x_view, axis, nullptr, {1}), channels);
   const VectorArgument weight(weight_object, "weight", channels);
   const std::vector<NamedArray> inputs = {
       {&ddx.array(), "ddx"},      {&dy, "dy"}, {&x, "x"}, {&ddweight.array(), "ddweight"}, {&ddbias.array(), "ddbias"},

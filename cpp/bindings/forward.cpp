@@ -166,7 +166,7 @@ py::tuple Train(py::handle x_object, py::handle weight_object, py::handle bias_o
   State state(channels, weight, bias);
   const bool several = slices.size() > 1;
   PartStates parts(slices.size(), channels, several, static_cast<bool>(renormalization), state);
-  const std::vector<std::int64_t> counts = CountsOf(x_view, axis, mask.view(), slices, workers);
+  const std::vector<std::int64_t> counts = mask.Counts(x_view, axis, slices, workers);
   for (std::size_t i = 0; i < slices.size(); ++i) {
     parts.batches()[i].count = counts[i];
     CheckSingle(counts[i], on_single, x, several);

@@ -22,11 +22,11 @@ double ReciprocalStd(double var, double eps);
 
 // Number of values per channel, of those that a mask lets count. (A mask has the shape of x, and a stride of 0 along
 // the channels.)
-std::int64_t CountOf(const ArrayView& x, std::size_t axis, const ArrayView* mask, Workers workers = {1});
+std::int64_t CountOf(const ArrayView& x, std::size_t axis, const ArrayView* mask, Workers workers);
 
 // The same of each part that a batch is cut into.
 std::vector<std::int64_t> CountsOf(const ArrayView& x, std::size_t axis, const ArrayView* mask,
-                                   const BatchSlices& slices, Workers workers = {1});
+                                   const BatchSlices& slices, Workers workers);
 
 // What weights, seen as a mask is, add up to.
 double SumOfWeights(const ArrayView& x, std::size_t axis, const ArrayView& weights);

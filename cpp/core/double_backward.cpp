@@ -207,7 +207,7 @@ void DoubleBackward(const SecondGradient& second, const ArrayView& dy, const Arr
   const Layout layout = LayoutOf(x, axis, Purpose::kSums);
   for (std::size_t c = 0; c < layout.channels && layout.ValuesPerChannel() == 0; ++c) dweight.Set(c, 0);
   if (layout.Values() == 0) return;
-  const std::int64_t count = CountOf(x, axis, nullptr);
+  const std::int64_t count = CountOf(x, axis, nullptr, {1});
   const SecondForm form{second, mean, rstd, weight, batch, static_cast<double>(count)};
   const KernelTable& table = ActiveKernels();
   VisitElement(KernelDType({&x, &dy, second.ddx, &ddy, &dx}), [&](auto zero) {

@@ -96,8 +96,7 @@ void TrainPart(const ArrayView& x, const ArrayView& y, std::size_t axis, const T
     const Mask masked(mask, layout, table, several);
     const Plan plan(layout, source, Purpose::kSums, CompanyOf(mask));
     const AffineJob job{source, after, masked, affine_at};
-    const MomentReducer<E> reducer(plan, table, layout, source, TrainingPrecision<E>(batch.count), masked, nullptr,
-                                   several);
+    const MomentReducer<E> reducer(plan, table, layout, source, TrainingPrecision<E>(batch.count), masked, nullptr);
     const Mapper mapper(plan, table, target, store, job);
     const auto finish = [&](const Group<Lane<E>>& group) {
       reducer.Finish(group, [&](std::size_t c, double mean, double m2) {
@@ -179,7 +178,7 @@ bool ChannelStatistics(const ArrayView& x, std::size_t axis, const ArrayView* sh
     };
     if constexpr (!kByte<E>) {
       if (!integers) {
-        return run(MomentReducer<E>(plan, table, layout, source, Precision::kWide, masked, weights, several), take);
+        return run(MomentReducer<E>(plan, table, layout, source, Precision::kWide, masked, weights), take);
       }
     }
     const Precision precision = ItemSize(x.dtype) == 1 ? Precision::kNarrow : Precision::kWide;

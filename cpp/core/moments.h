@@ -33,7 +33,7 @@ class MomentReducer {
 
   // With a mask, which outlives this and may be absent, or weights, null if none.
   MomentReducer(const Plan& plan, const KernelTable& table, const Layout& layout, const Operand<E>& x,
-                Precision precision, const Mask& mask, const ArrayView* weights, Workers workers)
+                Precision precision, const Mask& mask, const ArrayView* weights)
       : plan_(plan),
         table_(table),
         kernels_(KernelsFor<E>(plan, table)),
@@ -41,7 +41,7 @@ class MomentReducer {
         precision_(precision),
         mask_(mask),
         weights_(SharedOperandOf<E>(weights, layout, table)),
-        weight_sums_(weights ? std::make_optional<PositionSums>(*weights, layout, workers) : std::nullopt),
+        weight_sums_(weights ? std::make_optional<PositionSums>(*weights, layout, Workers{1}) : std::nullopt),
         counts_(plan, weights ? &*weight_sums_ : mask.sums()) {}
 
   // First pivots: the means of the first values, which are mostly near enough to that of all; the first value alone

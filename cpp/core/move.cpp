@@ -44,11 +44,13 @@ double MoveBytes(MoveKind kind, StoreKind store, const void* a_bytes, const void
 }
 
 void CopyBytes(const void* from, void* to, std::size_t bytes, Workers workers) {
-  constexpr std::size_t kPart = std::size_t{1} << 18;
-  ParallelFor((bytes + kPart - 1) / kPart, workers, Order::kForward, [&](std::size_t task, Scratch&) {
-    const std::size_t first = task * kPart;
-    std::memcpy(static_cast<char*>(to) + first, static_cast<const char*>(from) + first, std::min(kPart, bytes - first));
-  });
+  constexpr std::size_t kBytes = std::size_t{1} << 18;  // of a task, longer than waking a thread
+  const auto copy = [&](std::size_t task, Scratch&) {
+    const std::size_t first = task * kBytes;
+    std::memcpy(static_cast<char*>(to) + first, static_cast<const char*>(from) + first,
+                std::min(kBytes, bytes - first));
+  };
+  RunSteps({{(bytes + kBytes - 1) / kBytes, Order::kForward, copy}}, workers);
 }
 
 }  // namespace batchnorm

@@ -77,11 +77,12 @@ Plan::Plan(const Layout& layout, const Operand<E>& x, Purpose purpose, Company c
   } else {
     const bool few_rows = sums && positions_ < 2 * kLeastChunkRows;
     const std::size_t most = std::max<std::size_t>(1, (few_rows ? kFewColumns : kMostColumns) / inner_);
-    const std::size_t step = kMostLanes / std::gcd(inner_, kMostLanes);
+    const std::size_t whole_vectors = kMostLanes / std::gcd(inner_, kMostLanes);
+    const std::size_t step = whole_vectors * inner_ <= kMostColumns ? whole_vectors : 1;
     group_channels_ = channels_ <= most
                           ? channels_
                           : std::min(channels_, RoundUp(CeilDiv(channels_, CeilDiv(channels_, most)), step));
-    // A mask then has one value per row.
+    // What all channels share then has one value per row.
     const bool row_each = !alone && inner_ == 1 && channels_ >= kMostLanes;
     if (group_channels_ == channels_ && !row_each) repeat_ = Repeat(channels_ * inner_, positions_);
     const std::size_t columns = Columns(group_channels_);

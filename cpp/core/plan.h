@@ -27,7 +27,8 @@ struct Sweep {
 };
 
 // Whether values are read along with an array that all channels share. Where channels are innermost, and fill a vector,
-// a row of a tile is then one position, so that the array has one value per row; else tiles leave room for it in L2.
+// a row of a tile is then one position, so that the array has one value per row; else weights, which are repeated for
+// each channel, are left room in L2. A mask is bytes.
 enum class Company { kNone, kMask, kWeights };
 
 // Some of a group's channels, counted from its first.

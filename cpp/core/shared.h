@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "core/plan.h"
+#include "core/position_sums.h"
 #include "dispatch/kernel_table.h"
 
 namespace batchnorm {

@@ -41,7 +41,7 @@ struct NoMap {
 };
 
 // Runs a job, group by group where there are groups for every thread: what was summed may then still be in cache when
-// it is mapped. Otherwise step by step, every step over all chunks.
+// it is mapped. Otherwise step by step, every step over all chunks; a map alone goes in the order of memory.
 template <class T, class Sums, class Finish, class Map>
 void RunSweeps(const Plan& plan, Workers workers, const Sums& sums, Finish finish, const Map& map) {
   constexpr bool kSums = !std::is_same_v<Sums, NoSums>, kMap = !std::is_same_v<Map, NoMap>;
@@ -56,7 +56,7 @@ void RunSweeps(const Plan& plan, Workers workers, const Sums& sums, Finish finis
       finish(group);
       map.Prepare(group);
       const Sweep sweep = kSums ? plan.GroupAgain(g + 1 < groups ? 1 : 0) : plan.Once();
-      for (std::size_t k = chunks; kMap && k-- > 0;) map(group, kSums ? k : chunks - 1 - k, sweep, scratch);
+      for (std::size_t k = chunks; kMap && k-- > 0;) map(group, k, sweep, scratch);
     };
     RunSteps({{groups, Order::kForward, run}}, workers);
     return;

@@ -12,15 +12,11 @@
 #include <cstdint>
 #include <vector>
 
+#include "core/axes.h"
 #include "core/scratch.h"
 #include "core/types.h"
 
 namespace batchnorm {
-
-struct Axis {
-  std::size_t extent;
-  std::ptrdiff_t stride;  // bytes
-};
 
 // The axes of x, from the outermost in memory to the innermost. Axes that x repeats (stride 0) keep their place.
 std::vector<std::size_t> MemoryOrder(const ArrayView& x);
@@ -54,25 +50,6 @@ struct Keeping {
   bool again = false;     // what is kept is to be used
   std::size_t place = 0;  // of the block's first element among those of the group
   std::size_t total = 0;  // elements of the group
-};
-
-// Sums over the values of a block of an array that all channels share, by one stride of 0: how many of its bools are
-// true, or what weights (float32 or float64) add up to.
-class PositionSums {
- public:
-  // Bools are counted at once, by the workers, up to marks at one distance: of a block only its ends are counted then.
-  PositionSums(const ArrayView& array, const Layout& layout, Workers workers);
-  double operator()(std::size_t first, std::size_t positions) const;
-
- private:
-  double Sum(std::size_t begin, std::size_t end) const;  // of places
-
-  char* data_;
-  DType dtype_;
-  std::size_t inner_;
-  std::vector<Axis> axes_;
-  std::size_t apart_ = 0;        // places from one mark to the next
-  std::vector<double> to_mark_;  // the sum of all places before it
 };
 
 // What a kernel is called on: `positions` positions from `first` on, of `channels` channels from `channel` on, shown to

@@ -170,7 +170,7 @@ struct WalkKernels {
 };
 
 // Rows of n elements each in memory: `stride` bytes from one to the next, `row_stride` from row to row.
-struct Stretch {
+struct StridedRows {
   std::size_t n;
   std::ptrdiff_t stride;
   std::size_t rows = 1;
@@ -181,9 +181,9 @@ template <class E>
 struct Kernels {
   // The elements that lie from `from` on, of any alignment, one after the other; what comes next lies `ahead` bytes
   // further on.
-  using Gather = void (*)(const char* from, const Stretch& stretch, std::ptrdiff_t ahead, E* to);
+  using Gather = void (*)(const char* from, const StridedRows& stretch, std::ptrdiff_t ahead, E* to);
   // The other way. Signs are set, never cleared.
-  using Scatter = void (*)(const E* from, char* to, const Stretch& stretch);
+  using Scatter = void (*)(const E* from, char* to, const StridedRows& stretch);
 
   WalkKernels<E> walk[kWalks];
   // to[i * each + c] = once[i] for c < each, and kMostLanes more may be written; for masks and weights

@@ -58,7 +58,7 @@ struct EverySecond {
 
 // Calls row(from, to) for each row. Asks for the lines that lie `ahead` bytes further on (Note [Prefetch]).
 template <class E, class Row>
-BATCHNORM_INLINE void EachRow(const char* from, const Stretch& in, std::ptrdiff_t ahead, E* to, Row row) {
+BATCHNORM_INLINE void EachRow(const char* from, const StridedRows& in, std::ptrdiff_t ahead, E* to, Row row) {
   constexpr std::ptrdiff_t kLine = kLineBytes;
   // Of what is sparser no prefetcher keeps track, and most of a line is wasted.
   const std::ptrdiff_t bytes = 0 < in.stride && in.stride < kLine ? static_cast<std::ptrdiff_t>(in.n) * in.stride : 0;
@@ -71,7 +71,7 @@ BATCHNORM_INLINE void EachRow(const char* from, const Stretch& in, std::ptrdiff_
 
 // Ms as Es. No alignment needed; no overlap.
 template <class M, class E>
-void Gather(const char* from, const Stretch& in, std::ptrdiff_t ahead, E* to) {
+void Gather(const char* from, const StridedRows& in, std::ptrdiff_t ahead, E* to) {
   constexpr std::ptrdiff_t kItem = sizeof(M);
   const std::size_t n = in.n;
   const std::ptrdiff_t stride = in.stride;
@@ -117,7 +117,7 @@ BATCHNORM_INLINE void ScatterRow(const E* from, std::size_t n, char* to, std::pt
 
 // The other way.
 template <class M, class E>
-void Scatter(const E* from, char* to, const Stretch& out) {
+void Scatter(const E* from, char* to, const StridedRows& out) {
   for (std::size_t r = 0; r < out.rows; ++r, from += out.n, to += out.row_stride) {
     ScatterRow<M>(from, out.n, to, out.stride);
   }
@@ -161,7 +161,7 @@ BATCHNORM_INLINE void GatherRowOfSigns(std::uintptr_t bit, std::ptrdiff_t stride
 }
 
 template <class E>
-void GatherSigns(const char* from, const Stretch& in, std::ptrdiff_t, E* to) {
+void GatherSigns(const char* from, const StridedRows& in, std::ptrdiff_t, E* to) {
   for (std::size_t r = 0; r < in.rows; ++r, from += in.row_stride, to += in.n) {
     GatherRowOfSigns(reinterpret_cast<std::uintptr_t>(from), in.stride, in.n, to);
   }
@@ -188,7 +188,7 @@ BATCHNORM_INLINE void ScatterRowOfSigns(const E* from, std::size_t n, std::uintp
 }
 
 template <class E>
-void ScatterSigns(const E* from, char* to, const Stretch& out) {
+void ScatterSigns(const E* from, char* to, const StridedRows& out) {
   for (std::size_t r = 0; r < out.rows; ++r, from += out.n, to += out.row_stride) {
     ScatterRowOfSigns(from, out.n, reinterpret_cast<std::uintptr_t>(to), out.stride);
   }

@@ -440,7 +440,7 @@ void Runs(const KernelTable& table) {
           const std::size_t apart = (in_row / sizeof(T) + 3) * sizeof(T);
           std::vector<char> memory(off + apart * (rows - 1) + in_row + sizeof(T), 1);
           char* const base = memory.data() + off + (stride < 0 ? in_row : 0);
-          const Stretch stretch{n, stride, rows, static_cast<std::ptrdiff_t>(apart)};
+          const StridedRows stretch{n, stride, rows, static_cast<std::ptrdiff_t>(apart)};
           const Matrix<T> values(1, n * rows, 4);
           Matrix<T> got(1, n * rows, 5);
           kernels.scatter[kOwn](values.view().data, base, stretch);

@@ -90,7 +90,7 @@ def statistics(
 
     Notes
     -----
-    The source is cut into items: one to four windows of 8 MB of an ``.npy`` file, whole chunks of about 8 MB, a member
+    The source is cut into items: up to 32 MB of an ``.npy`` file, in windows of 8 MB, chunks of about 8 MB, a member
     of an ``.npz``, a few images, an array. Workers take them as they come, and their statistics are merged in the order
     of the source (formula of Chan, Golub & LeVeque, see `batchnorm.ChannelStats`). So the result has the same bits for
     any number of workers, and for a run that went on from a checkpoint. Memory stays below the number of workers times
