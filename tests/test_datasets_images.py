@@ -71,6 +71,8 @@ def test_folders_are_searched_in_order(tmp_path: Path) -> None:
         save(path, x[i])
     (tmp_path / "a" / "notes.txt").write_text("no image")
     (tmp_path / "a" / "._hidden.png").write_text("no image")
+    (tmp_path / "a" / ".trash").mkdir()
+    (tmp_path / "a" / ".trash" / "0.png").write_text("no image")
     assert_of(statistics(tmp_path), x, -1, items=4)
     assert_of(statistics(str(tmp_path / "**" / "*.[pP]*")), x, -1, items=4)
     assert_of(statistics([tmp_path / "c.png", tmp_path / "a"]), x[[3, 0, 1]], -1, items=3)

@@ -172,11 +172,14 @@ def _in_folder(path: str, skip: bool) -> list[str | Unreadable]:
         real = os.path.realpath(folder)
         return not (real in seen or seen.add(real))  # type: ignore[func-returns-value]
 
+    def shown(names: list[str]) -> list[str]:
+        return [name for name in sorted(names) if not name.startswith(".")]
+
     for folder, folders, names in os.walk(path, onerror=cannot_read, followlinks=True):
         # Each once: a link may lead back.
-        folders[:] = [name for name in sorted(folders) if is_new(os.path.join(folder, name))]
-        for name in names:
-            if name.lower().endswith(images.SUFFIXES) and not name.startswith("."):
+        folders[:] = [name for name in shown(folders) if is_new(os.path.join(folder, name))]
+        for name in shown(names):
+            if name.lower().endswith(images.SUFFIXES):
                 found[os.path.join(folder, name)] = os.path.join(folder, name)
     if not found:
         raise FileNotFoundError(f"source: expected images ({' '.join(images.SUFFIXES)}) in {path!r}, got none")
