@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import re
@@ -247,8 +248,10 @@ def test_interrupted(tmp_path: Path) -> None:
     """Ctrl-C while a pipe gives nothing to read."""
     os.mkfifo(tmp_path / "x.npy")
     command = [sys.executable, "-m", "batchnorm", "stats", str(tmp_path / "x.npy")]
+    # A shell ignores SIGINT in what it runs in the background, and so would the command.
+    heeds = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     with (
-        subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process,
+        subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heeds) as process,
         (tmp_path / "x.npy").open("wb"),  # once the command has opened it
     ):
         # Python sees a signal that comes right before it waits for the pipe only when it is woken: one presses again.
