@@ -224,7 +224,7 @@ def test_masks_of_any_strides(isa: str, layout: str, channels: int, dtype: Any) 
     }
     for name, mask in masks.items():
         y, saved = bn.batch_norm_train(x, axis=axis, mask=mask)
-        plain = np.array(mask != False, order="C")  # noqa: E712  a bool of another byte than 1 becomes one
+        plain = np.not_equal(mask, False, order="C")  # a bool of another byte than 1 becomes one
         want, want_saved = bn.batch_norm_train(x, axis=axis, mask=plain)
         assert_same_bits(name, y, want)
         assert (saved.count == plain.sum()).all(), name
