@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 
 import batchnorm as bn
+from batchnorm import _core
 from layouts import Case, given_statistics, parameters
 from oracle import Array
 from tolerances import assert_same_bits
@@ -87,6 +88,30 @@ def test_again_and_again(isa: str) -> None:
     first = every_result(axis, x, dy, 2)
     for _ in range(10):
         assert_all_same(every_result(axis, x, dy, 2), first)
+
+
+@pytest.fixture
+def group_bytes() -> Iterator[Callable[[int], None]]:
+    """Let groups of channels be cut for another cache."""
+    yield lambda bytes: _core._set_group_bytes(bytes)
+    _core._set_group_bytes(None)
+
+
+@pytest.mark.threaded
+@pytest.mark.parametrize(
+    ("shape", "layout"),
+    [((40, 520, 14, 14), "channels_first"), ((9, 200, 30, 30), "crop"), ((40, 520, 14, 14), "every_second_image")],
+    ids=str,
+)
+def test_any_cache(
+    isa: str, dtype: Any, shape: tuple[int, ...], layout: str, group_bytes: Callable[[int], None]
+) -> None:
+    """Which channels are summed and mapped together changes no bit: groups of 26 and fewer, of 9 and fewer."""
+    axis, x, dy = Case(shape, layout).arrays(dtype, 2, mean=3)
+    want = every_result(axis, x, dy, 2)
+    for of_array in (1 << 20, 1 << 17, 1 << 15, 0):
+        group_bytes(of_array)
+        assert_all_same(every_result(axis, x, dy, 2), want)
 
 
 @pytest.mark.threaded

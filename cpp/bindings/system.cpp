@@ -118,6 +118,7 @@ void RegisterSystem(py::module_& m) {
   m.def("_set_isa", [](const std::optional<std::string>& name) { SetIsa(name.value_or("")); });
   m.def("_isas", &UsableIsas);
   m.def("_set_stream_above", &SetStreamAbove);
+  m.def("_set_group_bytes", &SetGroupBytes);
   m.def("move_bytes", &Move);
 }
 

@@ -35,6 +35,7 @@ class Mapper {
     plan_.ForEachBlock(group.index, chunk, sweep, [&](const Block& block) {
       out_.Write(block, scratch, Scratch::kOut, [&](Tile<E> out, bool direct) {
         // Scratch memory is read back at once.
+        if (direct) out.source = plan_.Output();
         job_.Run(kernels_, direct ? store_ : StoreKind::kPlain, block, group.map, scratch, out);
       });
     });

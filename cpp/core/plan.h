@@ -3,7 +3,9 @@
 // Note [Fixed partition]
 // Channels are cut into groups, the positions of a group into chunks, a chunk into blocks. All of it depends on the
 // shape, the element type and the memory order of x alone, so any number of threads gives the same bits: threads only
-// choose which of them takes a (group, chunk), and in which order.
+// choose which of them takes a (group, chunk), and in which order. So may a cache: in the planar walk, where the
+// channels of a group share nothing but the order of work, groups may hold fewer channels than the chunks are counted
+// for.
 #pragma once
 
 #include <algorithm>
@@ -35,6 +37,9 @@ enum class Company { kNone, kMask, kWeights };
 struct Span {
   std::size_t begin, end;
 };
+
+// Of a tile: 1 MB of float32.
+constexpr std::size_t kMostTileElements = 262144;
 
 class Plan {
  public:
@@ -68,6 +73,9 @@ class Plan {
     return {first, Position(Unit(chunk + 1)) - first};
   }
 
+  // Where what is written lies, whatever is read meanwhile.
+  Source Output() const { return map_source_; }
+
   // The sweep that sums; the map of a job without sums; the map after the sums of all groups, and right after those of
   // its own group. Again is backwards: what was read last is still in cache.
   Sweep First() const { return {source_, Order::kForward, true}; }
@@ -89,7 +97,7 @@ class Plan {
   void ForHead(std::size_t group, Span span, std::size_t values, Body body) const;
 
  private:
-  std::size_t Neighbours(std::size_t channel_bytes, Purpose purpose) const;
+  std::size_t Neighbours(std::size_t channel_bytes, std::size_t cached_bytes, Purpose purpose) const;
   std::size_t Unit(std::size_t chunk) const { return chunk_units_ * chunk + std::min(chunk, longer_chunks_); }
   std::size_t Position(std::size_t unit) const {
     return std::min(positions_, unit / pieces_ * run_ + std::min(run_, unit % pieces_ * piece_));
@@ -150,8 +158,11 @@ void Plan::EmitBlock(std::size_t group, Span span, std::size_t first, std::size_
       for (std::size_t p = first; p < end; p += cols) emit(p, cols, channel, channels, channels, cols);
       return;
     }
-    const std::size_t at_once = sweep.sums && n == positions_ ? channels : 1;
-    for (std::size_t c = channel; c < channel + channels; c += at_once) emit(first, n, c, at_once, n / cols, cols);
+    const std::size_t at_once = sweep.sums ? std::max<std::size_t>(1, kMostTileElements / n) : 1,
+                      end_channel = channel + channels;
+    for (std::size_t c = channel; c < end_channel; c += at_once) {
+      emit(first, n, c, std::min(at_once, end_channel - c), n / cols, cols);
+    }
     return;
   }
   const std::size_t cols = channels * inner_, rows = n / repeat_, rest = n % repeat_;
@@ -179,8 +190,10 @@ Precision TrainingPrecision(std::int64_t count) {
 // How a call writes its output, all of it: past the caches where plain stores would push out what is still to be used,
 // the output itself or values that a map reads a second time.
 StoreKind StoreFor(std::size_t output_bytes, std::size_t read_again_bytes);
-// For tests, whose arrays are small: another bound than the cache's size, which none brings back.
+// For tests, whose arrays are small: other bounds than those that follow from the caches, which none brings back. Of
+// what is stored past the caches, and of one array's part in a group of channels.
 void SetStreamAbove(std::optional<std::size_t> bytes);
+void SetGroupBytes(std::optional<std::size_t> bytes);
 
 // Fewer threads than asked for where there is too little to do.
 Workers WorkersFor(std::size_t bytes, Workers workers);

@@ -43,13 +43,30 @@ bool ReadsBesideStores() {
 #endif
 }
 
+bool StreamsFast() {
+#if (defined(__GNUC__) || defined(__clang__)) && defined(__x86_64__)
+  __builtin_cpu_init();
+  return !__builtin_cpu_is("skylake-avx512") && !__builtin_cpu_is("cascadelake") && !__builtin_cpu_is("cooperlake");
+#else
+  return true;
+#endif
+}
+
+std::size_t SecondLevelCacheBytes() {
+#if defined(_SC_LEVEL2_CACHE_SIZE)
+  return static_cast<std::size_t>(std::max(0L, sysconf(_SC_LEVEL2_CACHE_SIZE)));
+#else
+  return 0;
+#endif
+}
+
 std::size_t LastLevelCacheBytes() {
-#if defined(_SC_LEVEL2_CACHE_SIZE) && defined(_SC_LEVEL3_CACHE_SIZE)
+#if defined(_SC_LEVEL3_CACHE_SIZE)
   // A virtual machine with a few cores is shown the whole cache of its host, and shares it with the neighbours.
   constexpr long kMostPerCore = 8L << 20;
-  const long l3 = sysconf(_SC_LEVEL3_CACHE_SIZE), l2 = sysconf(_SC_LEVEL2_CACHE_SIZE);
-  const long cores = std::max(1L, sysconf(_SC_NPROCESSORS_ONLN));
-  return static_cast<std::size_t>(std::max(0L, l3 > 0 ? std::min(l3, kMostPerCore * cores) : l2));
+  const long l3 = sysconf(_SC_LEVEL3_CACHE_SIZE);
+  if (l3 <= 0) return SecondLevelCacheBytes();
+  return static_cast<std::size_t>(std::min(l3, kMostPerCore * std::max(1L, sysconf(_SC_NPROCESSORS_ONLN))));
 #else
   return 0;
 #endif

@@ -17,6 +17,14 @@ CpuFeatures DetectCpu();
 // a training call; on Cascade Lake and Sapphire Rapids both wait for the same buffers, and it adds up to a fifth.
 bool ReadsBesideStores();
 
+// Whether stores that pass the caches are ever faster than plain ones whose lines are asked for. On Skylake-SP and its
+// likes a core waits for them: on Cascade Lake a copy of 160 MB takes 16.1 ms with, 13.2 without, and of 20
+// MB 1.7, 1.0.
+bool StreamsFast();
+
+// Bytes of a core's second-level cache, or 0 where the system doesn't tell.
+std::size_t SecondLevelCacheBytes();
+
 // Bytes of the last-level data cache that this process can count on, or 0 where the system doesn't tell.
 std::size_t LastLevelCacheBytes();
 

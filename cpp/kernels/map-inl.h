@@ -24,10 +24,32 @@ BATCHNORM_INLINE void StoreWhole(V evens, V odds, E* p) {
   }
 }
 
+// Asks for the lines that a map reads, and for those that it stores into plainly.
+template <StoreKind S, class E, class MapAt>
+class MapAhead {
+ public:
+  BATCHNORM_INLINE MapAhead(const MapAt& map, const Tile<E>& y)
+      : map_(map), y_{y}, of_inputs_(map.input(), y.cols), of_output_(y, y.cols, kAheadOfStores) {}
+  BATCHNORM_INLINE void Prefetch(std::size_t r, std::size_t j, std::size_t count) const {
+    of_inputs_.template Prefetch<E>(map_, r, j, count);
+    if constexpr (S == StoreKind::kPlain) of_output_.template Prefetch<E>(y_, r, j, count);
+  }
+
+ private:
+  struct Output {
+    const Tile<E>& tile;
+    BATCHNORM_INLINE void Prefetch(std::size_t r, std::size_t j) const { PrefetchAt(tile, r, j); }
+  };
+
+  const MapAt& map_;
+  const Output y_;
+  const Ahead of_inputs_, of_output_;
+};
+
 // y[r, j .. end) = map, in whole vectors; returns where they end.
 template <Walk W, StoreKind S, class E, class MapAt>
-BATCHNORM_INLINE std::size_t MapRow(E* row, std::size_t r, std::size_t j, std::size_t end, const Ahead& ahead,
-                                    const MapAt& map) {
+BATCHNORM_INLINE std::size_t MapRow(E* row, std::size_t r, std::size_t j, std::size_t end,
+                                    const MapAhead<S, E, MapAt>& ahead, const MapAt& map) {
   using T = Lane<E>;
   constexpr std::size_t kStep = 16 / sizeof(E) * kLanes<T>;  // a cache line or more
   // In rows every column has parameters of its own, in their order.
@@ -37,7 +59,7 @@ BATCHNORM_INLINE std::size_t MapRow(E* row, std::size_t r, std::size_t j, std::s
     j += kLanes<T>;
   }
   for (; j + kStep <= end; j += kStep) {
-    ahead.Prefetch<E>(map, r, j, kStep);
+    ahead.Prefetch(r, j, kStep);
     if constexpr (kPairs) {
       for (std::size_t i = j; i < j + kStep; i += 2 * kLanes<T>) {
         StoreWhole<S>(map(r, i, Evens{}), map(r, i, Odds{}), row + i);
@@ -46,7 +68,7 @@ BATCHNORM_INLINE std::size_t MapRow(E* row, std::size_t r, std::size_t j, std::s
       for (std::size_t i = j; i < j + kStep; i += kLanes<T>) StoreWhole<S>(map(r, i, All{}), row + i);
     }
   }
-  ahead.Prefetch<E>(map, r, j, end - j);
+  ahead.Prefetch(r, j, end - j);
   for (; j + kLanes<T> <= end; j += kLanes<T>) StoreWhole<S>(map(r, j, All{}), row + j);
   return j;
 }
@@ -61,7 +83,7 @@ template <Walk W, StoreKind S, class E, class MapAt>
 BATCHNORM_INLINE void MapRows(Tile<E> y, MapAt map) {
   using T = Lane<E>;
   static_assert(kLanes<T> <= kMostLanes);
-  const Ahead ahead(map.input(), y.cols);
+  const MapAhead<S, E, MapAt> ahead(map, y);
   const bool straddle = map.Touching() && RowsTouch(y) && y.cols >= kLanes<T>;
   std::size_t j = 0;
   for (std::size_t r = 0; r < y.rows; ++r) {
@@ -150,7 +172,7 @@ struct MaskedMap {
 template <Walk W, StoreKind S, class E, class MapAt>
 BATCHNORM_INLINE void MapTile(Tile<E> y, MapAt map) {
   if constexpr (W == Walk::kRows && S == StoreKind::kPlain) {
-    if (map.input().source == Source::kCache) return MapColumns(y, map);
+    if (map.input().source == Source::kCache && y.source == Source::kCache) return MapColumns(y, map);
   }
   MapRows<W, S>(y, map);
 }

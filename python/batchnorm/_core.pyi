@@ -265,6 +265,7 @@ def get_kept_bytes() -> int:
     """What is kept now."""
 
 def _set_stream_above(bytes: int | None) -> None: ...
+def _set_group_bytes(bytes: int | None) -> None: ...
 def _set_isa(name: str | None, /) -> None:
     """Force one instruction set for this process (tests only); None goes back to the choice at start."""
 
