@@ -65,7 +65,7 @@ struct AffineJob {
     if (epilogue.signs) {  // first, because y may be x
       const Fusion before_activation = epilogue.residual ? Fusion::kResidual : Fusion::kNone;
       epilogue.signs->Write(block, scratch, Scratch::kSecondOut,
-                            [&](Tile<E> v, bool) { run(before_activation, StoreKind::kPlain, p.At(kOne, block), v); });
+                            [&](Tile<E> v, StoreKind s) { run(before_activation, s, p.At(kOne, block), v); });
     }
     run(fusion(), store, fusion() == Fusion::kNone ? nullptr : p.At(kSlope, block), out);
   }

@@ -227,8 +227,9 @@ struct GradientJob {
     const GradientTiles<E> tiles = in.Read(kernels, p, kGate, statistics_are_functions_of_x, block, scratch);
     const GateParameters<T> gate_parameters = in.GateOf(p, kGate, block);
     const auto write_dresidual = [&] {
-      dresidual->Write(block, scratch, Scratch::kSecondOut, [&](Tile<E> g, bool direct) {
-        kernels.gated[gate][direct ? s : 0](tiles, p.At(kOne, block), gate_parameters, p.RowsOf(block), g);
+      dresidual->Write(block, scratch, Scratch::kSecondOut, [&](Tile<E> g, StoreKind of_second) {
+        kernels.gated[gate][static_cast<std::size_t>(of_second)](tiles, p.At(kOne, block), gate_parameters,
+                                                                 p.RowsOf(block), g);
       });
     };
     // The one of the two outputs that may be dy comes last.
@@ -262,7 +263,7 @@ void SetZero(std::size_t channels, const ParameterGradients& out, ChannelVector 
 //     done(c, sums)          takes the sums
 template <class Form>
 void Backward(const ArrayView& dy, const ArrayView* x, const ArrayView& dx, std::size_t axis,
-              const EpilogueGradient& epilogue, StoreKind store, Workers workers, std::int64_t count,
+              const EpilogueGradient& epilogue, Storing storing, Workers workers, std::int64_t count,
               const ParameterGradients& out, const Form& form) {
   const ArrayView& like = x ? *x : *epilogue.y;
   const Layout layout = LayoutOf(like, axis, Purpose::kSums);
@@ -276,8 +277,8 @@ void Backward(const ArrayView& dy, const ArrayView* x, const ArrayView& dx, std:
     using In = Inputs<E, decltype(affine)>;
     const Workers several = WorkersFor(BytesOf(like), workers);
     const In in(dy, x, epilogue, affine, layout, table, several);
-    const Operand<E> dx_operand(dx, layout, table);
-    const std::optional<Operand<E>> dresidual = OperandOf<E>(epilogue.dresidual, layout, table);
+    const Operand<E> dx_operand(dx, layout, table, storing);
+    const std::optional<Operand<E>> dresidual = OperandOf<E>(epilogue.dresidual, layout, table, storing);
     const Plan plan(layout, in.PlanFor(), Purpose::kSums, CompanyOf(epilogue.mask));
     const auto stat = [&](std::size_t c) { return form.stat(c); };
     const GradientReducer<E, In, decltype(stat)> reducer(plan, table, in, TrainingPrecision<E>(count),
@@ -298,7 +299,7 @@ void Backward(const ArrayView& dy, const ArrayView* x, const ArrayView& dx, std:
             form.done(c, sums);
           });
         },
-        Mapper(plan, table, dx_operand, store, job));
+        Mapper(plan, table, dx_operand, job));
   });
 }
 
@@ -345,15 +346,15 @@ struct InferenceForm {
 }  // namespace
 
 void PartBackward(const ArrayView& dy, const ArrayView* x, const ArrayView& dx, std::size_t axis, const SavedPart& part,
-                  const EpilogueGradient& epilogue, StoreKind store, Workers workers, const ParameterGradients& out) {
-  Backward(dy, x, dx, axis, epilogue, store, workers, part.count, out,
+                  const EpilogueGradient& epilogue, Storing storing, Workers workers, const ParameterGradients& out) {
+  Backward(dy, x, dx, axis, epilogue, storing, workers, part.count, out,
            TrainingForm{!x, part.mean, part.rstd, epilogue.affine, static_cast<double>(part.count)});
 }
 
 void InferenceBackward(const ArrayView& dy, const ArrayView& x, const ArrayView& dx, std::size_t axis,
                        ChannelVector mean, ChannelVector var, const EpilogueGradient& epilogue, double eps,
                        Workers workers, const ParameterGradients& out) {
-  Backward(dy, &x, dx, axis, epilogue, StoreFor(BytesOf(dx), BytesOf(dy)), workers,
+  Backward(dy, &x, dx, axis, epilogue, StoringFor(BytesOf(dx), BytesOf(dy)), workers,
            CountOf(dy, axis, epilogue.mask, workers), out, InferenceForm{mean, var, epilogue.affine, eps, out});
 }
 

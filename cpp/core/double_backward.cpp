@@ -183,9 +183,8 @@ struct SecondJob {
                                                     p.At(first + 2, block), p.At(first + 3, block), p.RowsOf(block)},
                                                    to);
     };
-    dx.Write(block, scratch, Scratch::kSecondOut, [&](Tile<E> to, bool direct) {
-      combine(kDx, form.batch ? GradientTiles<E>{ddx, x, dy} : GradientTiles<E>{nothing, nothing, dy},
-              direct ? store : StoreKind::kPlain, to);
+    dx.Write(block, scratch, Scratch::kSecondOut, [&](Tile<E> to, StoreKind of_dx) {
+      combine(kDx, form.batch ? GradientTiles<E>{ddx, x, dy} : GradientTiles<E>{nothing, nothing, dy}, of_dx, to);
     });
     combine(kDdy, {ddx, x, nothing}, store, out);
   }
@@ -213,18 +212,19 @@ void DoubleBackward(const SecondGradient& second, const ArrayView& dy, const Arr
   VisitElement(KernelDType({&x, &dy, second.ddx, &ddy, &dx}), [&](auto zero) {
     using E = decltype(zero);
     const SecondOperands<E> in{OperandOf<E>(second.ddx, layout, table), {dy, layout, table}, {x, layout, table}};
-    const Operand<E> ddy_operand(ddy, layout, table), dx_operand(dx, layout, table);
+    const std::size_t bytes = BytesOf(x);
+    const Storing storing = StoringFor(BytesOf(ddy), 3 * bytes);
+    const Operand<E> ddy_operand(ddy, layout, table, storing), dx_operand(dx, layout, table, storing);
     const Plan plan(layout, in.x, Purpose::kSums);
     const SecondReducer<E> reducer(plan, table, in, TrainingPrecision<E>(count), form);
     const SecondJob<E> job{in, dx_operand, reducer, form};
-    const std::size_t bytes = BytesOf(x);
     RunSweeps<Lane<E>>(
         plan, WorkersFor(bytes, workers), reducer,
         [&](const Group<Lane<E>>& group) {
           reducer.Finish(
               group, [&](std::size_t c, const SecondSums& sums) { dweight.Set(c, form.Dweight(form.At(c, sums))); });
         },
-        Mapper(plan, table, ddy_operand, StoreFor(BytesOf(ddy), 3 * bytes), job));
+        Mapper(plan, table, ddy_operand, job));
   });
 }
 

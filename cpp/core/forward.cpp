@@ -41,15 +41,13 @@ void MapAffine(const ArrayView& in, const ArrayView& out, std::size_t axis, cons
   const KernelTable& table = ActiveKernels();
   VisitElement(KernelDType({&in, &out, epilogue.residual}, mask), [&](auto zero) {
     using E = decltype(zero);
-    const Operand<E> source(in, layout, table), target(out, layout, table);
+    const Operand<E> source(in, layout, table), target(out, layout, table, StoringFor(BytesOf(out), 0));
     const EpilogueOperands<E> after(epilogue, layout, table);
     const Workers several = WorkersFor(BytesOf(in), workers);
     const Mask masked(mask, layout, table, several);
     const Plan plan(layout, source, Purpose::kMap, CompanyOf(mask));
     const AffineJob job{source, after, masked, affine};
-    RunSweeps<Lane<E>>(
-        plan, several, NoSums{}, [](const Group<Lane<E>>&) {},
-        Mapper(plan, table, target, StoreFor(BytesOf(out), 0), job));
+    RunSweeps<Lane<E>>(plan, several, NoSums{}, [](const Group<Lane<E>>&) {}, Mapper(plan, table, target, job));
   });
 }
 
@@ -64,10 +62,10 @@ void Renormalize(const Renormalization& of, std::size_t c, double eps, const Bat
 
 enum class Steps { kStatistics, kMap, kBoth };
 
-// Of one part of a batch. `running` may be null; `store` is how y is written.
+// Of one part of a batch. `running` may be null; `storing` is how y is written.
 void TrainPart(const ArrayView& x, const ArrayView& y, std::size_t axis, const Training& training,
                const Epilogue& epilogue, const ArrayView* mask, const RunningStats* running, Steps steps,
-               StoreKind store, Workers workers, const BatchStatistics& batch) {
+               Storing storing, Workers workers, const BatchStatistics& batch) {
   const Layout layout = LayoutOf(x, axis, Purpose::kSums);
   if (batch.count == 0) {
     for (double* field : {batch.mean, batch.rstd, batch.var}) std::fill_n(field, layout.channels, kNaN);
@@ -90,14 +88,14 @@ void TrainPart(const ArrayView& x, const ArrayView& y, std::size_t axis, const T
   };
   VisitElement(KernelDType({&x, &y, epilogue.residual}, mask), [&](auto zero) {
     using E = decltype(zero);
-    const Operand<E> source(x, layout, table), target(y, layout, table);
+    const Operand<E> source(x, layout, table), target(y, layout, table, storing);
     const EpilogueOperands<E> after(epilogue, layout, table);
     const Workers several = WorkersFor(BytesOf(x), workers);
     const Mask masked(mask, layout, table, several);
     const Plan plan(layout, source, Purpose::kSums, CompanyOf(mask));
     const AffineJob job{source, after, masked, affine_at};
     const MomentReducer<E> reducer(plan, table, layout, source, TrainingPrecision<E>(batch.count), masked, nullptr);
-    const Mapper mapper(plan, table, target, store, job);
+    const Mapper mapper(plan, table, target, job);
     const auto finish = [&](const Group<Lane<E>>& group) {
       reducer.Finish(group, [&](std::size_t c, double mean, double m2) {
         batch.mean[c] = mean;
@@ -199,14 +197,14 @@ void TrainForward(const ArrayView& x, const ArrayView& y, std::size_t axis, cons
   const bool raises = training.on_nonfinite == OnNonfinite::kRaise;
   const bool guarded = training.on_nonfinite != OnNonfinite::kPropagate;
   const bool at_once = parts.size() == 1 && !guarded && !whole;
-  const StoreKind store = StoreFor(BytesOf(y), BytesOf(slices.Of(x, 0)));
+  const Storing storing = StoringFor(BytesOf(y), BytesOf(slices.Of(x, 0)));
   const auto run = [&](Steps steps) {
     for (std::size_t i = 0; i < parts.size(); ++i) {
       const auto residual = slices.Of(training.epilogue.residual, i), signs = slices.Of(training.epilogue.signs, i);
       const auto mask = slices.Of(training.mask, i);
       TrainPart(slices.Of(x, i), slices.Of(y, i), axis, training,
                 {training.epilogue.slope, PointerTo(residual), PointerTo(signs)}, PointerTo(mask),
-                at_once ? training.running : nullptr, steps, store, workers, parts[i]);
+                at_once ? training.running : nullptr, steps, storing, workers, parts[i]);
     }
   };
   run(raises ? Steps::kStatistics : Steps::kBoth);

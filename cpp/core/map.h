@@ -9,9 +9,10 @@ namespace batchnorm {
 
 // Of an array that a call may be without.
 template <class E>
-std::optional<Operand<E>> OperandOf(const ArrayView* array, const Layout& layout, const KernelTable& table) {
+std::optional<Operand<E>> OperandOf(const ArrayView* array, const Layout& layout, const KernelTable& table,
+                                    Storing storing = {}) {
   if (!array) return std::nullopt;
-  return Operand<E>(*array, layout, table);
+  return Operand<E>(*array, layout, table, storing);
 }
 
 // A map over blocks. How one differs from another:
@@ -24,8 +25,8 @@ class Mapper {
   std::size_t columns() const { return job_.fields(); }
   std::size_t lead() const { return out_.Lead(); }
 
-  Mapper(const Plan& plan, const KernelTable& table, const Operand<E>& out, StoreKind store, Job job)
-      : plan_(plan), table_(table), kernels_(KernelsFor<E>(plan, table)), out_(out), store_(store), job_(job) {}
+  Mapper(const Plan& plan, const KernelTable& table, const Operand<E>& out, Job job)
+      : plan_(plan), table_(table), kernels_(KernelsFor<E>(plan, table)), out_(out), job_(job) {}
 
   void Prepare(Group<Lane<E>>& group) const {
     group.map.Fill(job_.fields(), group.span, [&](std::size_t c) { return job_.Parameters(group, c); });
@@ -33,13 +34,10 @@ class Mapper {
 
   void operator()(const Group<Lane<E>>& group, std::size_t chunk, const Sweep& sweep, Scratch& scratch) const {
     plan_.ForEachBlock(group.index, chunk, sweep, [&](const Block& block) {
-      out_.Write(block, scratch, Scratch::kOut, [&](Tile<E> out, bool direct) {
-        // Scratch memory is read back at once.
-        if (direct) out.source = plan_.Output();
-        job_.Run(kernels_, direct ? store_ : StoreKind::kPlain, block, group.map, scratch, out);
-      });
+      out_.Write(block, scratch, Scratch::kOut,
+                 [&](Tile<E> out, StoreKind store) { job_.Run(kernels_, store, block, group.map, scratch, out); });
     });
-    if (store_ == StoreKind::kStream) table_.fence();
+    if (out_.store() == StoreKind::kStream) table_.fence();
   }
 
  private:
@@ -47,7 +45,6 @@ class Mapper {
   const KernelTable& table_;
   const WalkKernels<E>& kernels_;
   const Operand<E>& out_;
-  StoreKind store_;
   Job job_;
 };
 

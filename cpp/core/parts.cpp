@@ -52,8 +52,8 @@ void TrainBackward(const ArrayView& dy, const ArrayView* x, const ArrayView& dx,
   const BatchSlices slices(dy, axis, parts.size());
   // The map of a part reads x, or y in its place, and dy again.
   const ArrayView& like = x ? *x : *epilogue.y;
-  const StoreKind store = StoreFor(BytesOf(dx), BytesOf(slices.Of(like, 0)) + BytesOf(slices.Of(dy, 0)));
-  if (parts.size() == 1 && !parts[0].r) return PartBackward(dy, x, dx, axis, parts[0], epilogue, store, workers, out);
+  const Storing storing = StoringFor(BytesOf(dx), BytesOf(slices.Of(like, 0)) + BytesOf(slices.Of(dy, 0)));
+  if (parts.size() == 1 && !parts[0].r) return PartBackward(dy, x, dx, axis, parts[0], epilogue, storing, workers, out);
   const auto channels = static_cast<std::size_t>(dy.extents[axis]);
   std::vector<double> of_part(3 * channels), total(3 * channels, 0.0);
   double *dweight = of_part.data(), *dbias = dweight + channels, *dslope = dbias + channels;
@@ -70,7 +70,7 @@ void TrainBackward(const ArrayView& dy, const ArrayView* x, const ArrayView& dx,
     gradient.dresidual = PointerTo(dresidual);
     gradient.affine = affine.value();
     if (epilogue.dslope) gradient.dslope = VectorOf(dslope);
-    PartBackward(slices.Of(dy, i), PointerTo(x_part), slices.Of(dx, i), axis, part, gradient, store, workers,
+    PartBackward(slices.Of(dy, i), PointerTo(x_part), slices.Of(dx, i), axis, part, gradient, storing, workers,
                  {VectorOf(dweight), VectorOf(dbias), {}, {}});
     for (std::size_t c = 0; c < channels; ++c) {
       total[c] += part.r ? part.r[c] * dweight[c] + part.d[c] * dbias[c] : dweight[c];

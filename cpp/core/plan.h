@@ -73,9 +73,6 @@ class Plan {
     return {first, Position(Unit(chunk + 1)) - first};
   }
 
-  // Where what is written lies, whatever is read meanwhile.
-  Source Output() const { return map_source_; }
-
   // The sweep that sums; the map of a job without sums; the map after the sums of all groups, and right after those of
   // its own group. Again is backwards: what was read last is still in cache.
   Sweep First() const { return {source_, Order::kForward, true}; }
@@ -187,9 +184,8 @@ Precision TrainingPrecision(std::int64_t count) {
   return wide ? Precision::kWide : Precision::kNarrow;
 }
 
-// How a call writes its output, all of it: past the caches where plain stores would push out what is still to be used,
-// the output itself or values that a map reads a second time.
-StoreKind StoreFor(std::size_t output_bytes, std::size_t read_again_bytes);
+// For an output, and values that a map reads a second time.
+Storing StoringFor(std::size_t output_bytes, std::size_t read_again_bytes);
 // For tests, whose arrays are small: other bounds than those that follow from the caches, which none brings back. Of
 // what is stored past the caches, and of one array's part in a group of channels.
 void SetStreamAbove(std::optional<std::size_t> bytes);

@@ -93,7 +93,7 @@ Layout LayoutOf(const ArrayView& x, std::size_t channel_axis, Purpose purpose) {
 }
 
 template <class E>
-Operand<E>::Operand(const ArrayView& array, const Layout& layout, const KernelTable& table)
+Operand<E>::Operand(const ArrayView& array, const Layout& layout, const KernelTable& table, Storing storing)
     : gather_(KernelsOf(table, E{}).gather[static_cast<std::size_t>(array.dtype)]),
       scatter_(KernelsOf(table, E{}).scatter[static_cast<std::size_t>(array.dtype)]),
       data_(static_cast<char*>(array.data)),
@@ -107,7 +107,8 @@ Operand<E>::Operand(const ArrayView& array, const Layout& layout, const KernelTa
       aligned_(Aligned(array, item_)),
       one_run_(true),
       positions_(Merge(AxesOf(array, layout.position_axes), row_bytes_)),
-      ahead_(AheadOf(positions_)) {
+      ahead_(AheadOf(positions_)),
+      storing_(storing) {
   if (walk_ == Walk::kPlanar) return;
   std::vector<Axis> columns = {{layout.channels, channel_stride_}};
   for (const Axis& a : AxesOf(array, layout.inner_axes)) columns.push_back(a);

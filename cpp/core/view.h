@@ -84,12 +84,19 @@ Tile<E> ChannelOf(const Tile<E>& tile, std::size_t channel) {
   return one;
 }
 
+// How a call writes an output, all of it.
+struct Storing {
+  StoreKind kind = StoreKind::kPlain;  // past the caches where plain stores would push out what is still to be used
+  Source target = Source::kCache;      // where the output lies, whatever is read meanwhile
+};
+
 // An array as kernels of E read or write it. Another element type than E is converted tile by tile, in scratch memory.
 template <class E>
 class Operand {
  public:
-  Operand(const ArrayView& array, const Layout& layout, const KernelTable& table);
+  Operand(const ArrayView& array, const Layout& layout, const KernelTable& table, Storing storing = {});
 
+  StoreKind store() const { return storing_.kind; }
   bool Converts() const { return converts_; }
   std::size_t ItemSize() const { return item_; }  // of an element in memory
 
@@ -101,15 +108,18 @@ class Operand {
 
   Tile<E> ScratchTile(const Block& block, Scratch& scratch, Scratch::Slot slot) const;
 
-  // Calls write(tile, direct), which fills the tile: the block's elements themselves, or scratch memory that is then
-  // scattered to them.
+  // Calls write(tile, store), which fills the tile by such stores: the block's elements themselves, or scratch memory,
+  // which is read back at once and scattered to them.
   template <class Writer>
   void Write(const Block& block, Scratch& scratch, Scratch::Slot slot, Writer write) const {
     Tile<E> tile;
-    const bool direct = Direct(block, &tile);
-    if (!direct) tile = ScratchTile(block, scratch, slot);
-    write(tile, direct);
-    if (!direct) Scatter(block, tile.data);
+    if (Direct(block, &tile)) {
+      tile.source = storing_.target;
+      return write(tile, storing_.kind);
+    }
+    tile = ScratchTile(block, scratch, slot);
+    write(tile, StoreKind::kPlain);
+    Scatter(block, tile.data);
   }
 
   // The length of the longest stretch of positions that one tile can show, 0 if none. Alignment and type are left out
@@ -151,6 +161,7 @@ class Operand {
   std::vector<Axis> positions_;  // merged where memory allows, never empty
   std::vector<Axis> elements_;   // kRows: positions and columns together, merged likewise
   std::ptrdiff_t ahead_;         // of a run that is gathered
+  Storing storing_;
 };
 
 }  // namespace batchnorm
