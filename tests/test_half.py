@@ -179,6 +179,18 @@ def test_types_mix_through_out_and_dy(isa: str) -> None:
         assert y.dtype == np.float32
 
 
+@pytest.mark.parametrize("channels", [1, 7, 32])
+def test_images_at_two_strides(isa: str, channels: int) -> None:
+    """What is converted for the sums is kept for the map, also where a channel's images don't lie at one stride."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(5, 4, 2 * channels, 13, 13)).astype(np.float16)[:, :3, ::2]
+    assert x.shape[2] == channels
+    y, saved = bn.batch_norm_train(x, axis=2, out=np.empty(x.shape, np.float32))
+    want, wanted = bn.batch_norm_train(x.astype(np.float32), axis=2)
+    np.testing.assert_allclose(y, want, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(saved.var, wanted.var, rtol=1e-6)
+
+
 def test_every_array_may_be_of_its_own_type(isa: str) -> None:
     """One that differs from the others is converted, whichever it is."""
     rng = np.random.default_rng(0)

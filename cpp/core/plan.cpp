@@ -100,6 +100,8 @@ Plan::Plan(const Layout& layout, const Operand<E>& x, Purpose purpose, Company c
     };
     fixed_channels = grouped(kCachedBytes);
     group_channels_ = grouped(std::min(kCachedBytes, GroupBytes().load()));
+    // Finer groups are mapped from L2, channel by channel: of few short planes, a block each would cost more.
+    if (group_channels_ < fixed_channels) map_rows_ = PlanarRows::kRuns;
     tile_positions = kTileElements;
     tile_elements = few_elements(kTileElements);
     quantum = kMostLanes;

@@ -145,7 +145,7 @@ void Plan::EmitBlock(std::size_t group, Span span, std::size_t first, std::size_
     Block block{position, positions, c, of, rows, cols, sweep.source, sweep.next_channels};
     if (sweep.keeps) {
       const std::size_t place = walk_ == Walk::kPlanar ? (c - channel) * positions_ + position : position * of * inner_;
-      block.keeping = {group + 1, sweep.order == Order::kBackward, place, positions_ * channels * inner_};
+      block.keeping = {group + 1, sweep.order == Order::kBackward, place, positions_, positions_ * channels * inner_};
     }
     body(block);
   };
@@ -155,8 +155,8 @@ void Plan::EmitBlock(std::size_t group, Span span, std::size_t first, std::size_
       for (std::size_t p = first; p < end; p += cols) emit(p, cols, channel, channels, channels, cols);
       return;
     }
-    const std::size_t at_once = sweep.sums ? std::max<std::size_t>(1, kMostTileElements / n) : 1,
-                      end_channel = channel + channels;
+    const std::size_t at_once = sweep.sums ? std::max<std::size_t>(1, kMostTileElements / n) : 1;
+    const std::size_t end_channel = channel + channels;
     for (std::size_t c = channel; c < end_channel; c += at_once) {
       emit(first, n, c, std::min(at_once, end_channel - c), n / cols, cols);
     }

@@ -188,8 +188,9 @@ void Operand<E>::ForEachStretch(const Block& block, Body body) const {
 // The block in memory of its own, channel by channel if planar.
 template <class E>
 Tile<E> Operand<E>::Dense(const Block& block, E* data) const {
+  const std::size_t apart = block.keeping.group > 0 ? block.keeping.apart : block.positions;
   return {data,           block.rows, block.cols,          static_cast<std::ptrdiff_t>(block.cols),
-          Source::kCache, 0,          TileChannels(block), static_cast<std::ptrdiff_t>(block.positions)};
+          Source::kCache, 0,          TileChannels(block), static_cast<std::ptrdiff_t>(apart)};
 }
 
 template <class E>
@@ -205,7 +206,7 @@ Tile<const E> Operand<E>::Read(const Block& block, Scratch& scratch, Scratch::Sl
     E* data = scratch.Get<E>(slot, keeping.group > 0 ? keeping.total : Elements(block)) + keeping.place;
     tile = Dense(block, data);
     if (!keeping.again || scratch.Keeps(slot) != keeping.group) {
-      Copy(block, tile.data);
+      Copy(block, tile);
       scratch.Keeps(slot) = keeping.again ? 0 : keeping.group;
     }
   }
@@ -218,6 +219,16 @@ void Operand<E>::Copy(const Block& block, E* to) const {
     gather_(p, stretch, ahead_, to);
     to += stretch.n * stretch.rows;
   });
+}
+
+template <class E>
+void Operand<E>::Copy(const Block& block, const Tile<E>& to) const {
+  Block one = block;
+  one.channels /= to.channels;
+  for (E* data = to.data; one.channel < block.channel + block.channels; one.channel += one.channels) {
+    Copy(one, data);
+    data += to.channel_stride;
+  }
 }
 
 template <class E>

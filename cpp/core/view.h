@@ -49,6 +49,7 @@ struct Keeping {
   std::size_t group = 0;  // counted from 1; 0 if nothing is kept
   bool again = false;     // what is kept is to be used
   std::size_t place = 0;  // of the block's first element among those of the group
+  std::size_t apart = 0;  // planar: elements from one channel to the next
   std::size_t total = 0;  // elements of the group
 };
 
@@ -105,6 +106,9 @@ class Operand {
 
   // The block's elements, one after the other, into memory for so many.
   void Copy(const Block& block, E* to) const;
+
+  // The same into a tile, whose channels may lie apart.
+  void Copy(const Block& block, const Tile<E>& to) const;
 
   Tile<E> ScratchTile(const Block& block, Scratch& scratch, Scratch::Slot slot) const;
 
