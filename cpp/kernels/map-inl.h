@@ -15,12 +15,13 @@ BATCHNORM_INLINE void StoreWhole(V v, E* p) {
   }
 }
 
-template <StoreKind S, class E, class V>
-BATCHNORM_INLINE void StoreWhole(V evens, V odds, E* p) {
-  if constexpr (S == StoreKind::kStream) {
-    Stream(evens, odds, p);
+// Two vectors of a map's values. In rows every column has parameters of its own, in their order.
+template <Walk W, class E, class MapAt>
+BATCHNORM_INLINE auto MapTwo(const MapAt& map, std::size_t r, std::size_t j) {
+  if constexpr (W == Walk::kPlanar && kInPairs<E>) {
+    return PackPairs(map(r, j, Evens{}), map(r, j, Odds{}));
   } else {
-    Store(evens, odds, p);
+    return PackRun(map(r, j, All{}), map(r, j + kLanes<float>, All{}), E{});
   }
 }
 
@@ -52,18 +53,16 @@ BATCHNORM_INLINE std::size_t MapRow(E* row, std::size_t r, std::size_t j, std::s
                                     const MapAhead<S, E, MapAt>& ahead, const MapAt& map) {
   using T = Lane<E>;
   constexpr std::size_t kStep = 16 / sizeof(E) * kLanes<T>;  // a cache line or more
-  // In rows every column has parameters of its own, in their order.
-  constexpr bool kPairs = W == Walk::kPlanar && kInPairs<E>;
-  if (kPairs && j + kLanes<T> <= end && reinterpret_cast<std::uintptr_t>(row + j) % (kLanes<T> * sizeof(T)) != 0) {
+  // Stored plainly a run is as fast vector by vector.
+  constexpr bool kTwo = kPacks<E> && (S == StoreKind::kStream || (W == Walk::kPlanar && kInPairs<E>));
+  if (kTwo && j + kLanes<T> <= end && reinterpret_cast<std::uintptr_t>(row + j) % (kLanes<T> * sizeof(T)) != 0) {
     StoreWhole<S>(map(r, j, All{}), row + j);
     j += kLanes<T>;
   }
   for (; j + kStep <= end; j += kStep) {
     ahead.Prefetch(r, j, kStep);
-    if constexpr (kPairs) {
-      for (std::size_t i = j; i < j + kStep; i += 2 * kLanes<T>) {
-        StoreWhole<S>(map(r, i, Evens{}), map(r, i, Odds{}), row + i);
-      }
+    if constexpr (kTwo) {
+      for (std::size_t i = j; i < j + kStep; i += 2 * kLanes<T>) StoreWhole<S>(MapTwo<W, E>(map, r, i), row + i);
     } else {
       for (std::size_t i = j; i < j + kStep; i += kLanes<T>) StoreWhole<S>(map(r, i, All{}), row + i);
     }

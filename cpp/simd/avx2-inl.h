@@ -89,6 +89,12 @@ BATCHNORM_INLINE U32 Widen(U16 v) { return (U32)_mm256_cvtepu16_epi32((__m128i)v
 BATCHNORM_INLINE U16 Narrow(U32 v) {
   return (U16)_mm_packus_epi32(_mm256_castsi256_si128((__m256i)v), _mm256_extracti128_si256((__m256i)v, 1));
 }
+// The upper halves of a's lanes, then of b's.
+BATCHNORM_INLINE U32 UpperHalves(U32 a, U32 b) {
+  const __m256i by_128 = _mm256_packus_epi32((__m256i)(a >> 16), (__m256i)(b >> 16));
+  return (U32)_mm256_permute4x64_epi64(by_128, _MM_SHUFFLE(3, 1, 2, 0));
+}
+BATCHNORM_INLINE U32 Join(U16 a, U16 b) { return (U32)_mm256_set_m128i((__m128i)b, (__m128i)a); }
 BATCHNORM_INLINE F32 PromoteFloat16(U16 v) { return _mm256_cvtph_ps((__m128i)v); }
 BATCHNORM_INLINE U16 DemoteFloat16(F32 v) { return (U16)_mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT); }
 BATCHNORM_INLINE void StreamBits(U16 v, std::uint16_t* p) {

@@ -72,6 +72,14 @@ BATCHNORM_INLINE Words WidenBytes(IBytes v) { return (Words)_mm512_cvtepi8_epi16
 
 BATCHNORM_INLINE U32 Widen(U16 v) { return (U32)_mm512_cvtepu16_epi32((__m256i)v); }
 BATCHNORM_INLINE U16 Narrow(U32 v) { return (U16)_mm512_cvtepi32_epi16((__m512i)v); }
+// The upper halves of a's lanes, then of b's.
+BATCHNORM_INLINE U32 UpperHalves(U32 a, U32 b) {
+  const U32 odd = (U32){0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15} * 0x40004u + 0x30001u;
+  return (U32)_mm512_permutex2var_epi16((__m512i)a, (__m512i)odd, (__m512i)b);
+}
+BATCHNORM_INLINE U32 Join(U16 a, U16 b) {
+  return (U32)_mm512_inserti64x4(_mm512_castsi256_si512((__m256i)a), (__m256i)b, 1);
+}
 BATCHNORM_INLINE F32 PromoteFloat16(U16 v) { return _mm512_cvtph_ps((__m256i)v); }
 BATCHNORM_INLINE U16 DemoteFloat16(F32 v) { return (U16)_mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT); }
 BATCHNORM_INLINE U16 LoadBits(const std::uint16_t* p, First lanes) {

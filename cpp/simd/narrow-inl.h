@@ -54,19 +54,35 @@ template <class E>
 constexpr bool kInPairs = false;
 template <>
 constexpr bool kInPairs<BFloat16> = true;
+// Whether there is a Packed of them.
+template <class E>
+constexpr bool kPacks = kHalfPrecision<E>;
 
 BATCHNORM_INLINE F32 LoadF32(const BFloat16* p, Evens) { return FromBFloat16<F32>(LoadVector<U32>(p)); }
 BATCHNORM_INLINE F32 LoadF32(const BFloat16* p, Odds) { return BitsAs<F32>(LoadVector<U32>(p) & 0xffff0000u); }
 
-BATCHNORM_INLINE F32 Pairs(F32 evens, F32 odds) {
-  return BitsAs<F32>(ToBFloat16<F32, U32>(evens) | (RoundToBFloat16<F32, U32>(odds) & 0xffff0000u));
+// Two vectors of E, as they lie in memory. Stored at once they are whole lines, which is what streaming stores want.
+template <class E>
+struct Packed {
+  F32 bits;
+};
+BATCHNORM_INLINE Packed<BFloat16> PackPairs(F32 evens, F32 odds) {
+  return {BitsAs<F32>(ToBFloat16<F32, U32>(evens) | (RoundToBFloat16<F32, U32>(odds) & 0xffff0000u))};
 }
-BATCHNORM_INLINE void Store(F32 evens, F32 odds, BFloat16* p) {
-  Store(Pairs(evens, odds), reinterpret_cast<float*>(p), All{});
+BATCHNORM_INLINE Packed<BFloat16> PackRun(F32 first, F32 second, BFloat16) {
+  return {BitsAs<F32>(UpperHalves(RoundToBFloat16<F32, U32>(first), RoundToBFloat16<F32, U32>(second)))};
+}
+BATCHNORM_INLINE Packed<Float16> PackRun(F32 first, F32 second, Float16) {
+  return {BitsAs<F32>(Join(DemoteFloat16(first), DemoteFloat16(second)))};
+}
+template <class E>
+BATCHNORM_INLINE void Store(Packed<E> v, E* p, All lanes) {
+  Store(v.bits, reinterpret_cast<float*>(p), lanes);
 }
 // p is aligned to the vector of both.
-BATCHNORM_INLINE void Stream(F32 evens, F32 odds, BFloat16* p) {
-  Stream(Pairs(evens, odds), reinterpret_cast<float*>(p));
+template <class E>
+BATCHNORM_INLINE void Stream(Packed<E> v, E* p) {
+  Stream(v.bits, reinterpret_cast<float*>(p));
 }
 
 // 0 beyond the count.

@@ -62,6 +62,9 @@ BATCHNORM_INLINE Words WidenBytes(IBytes v) { return (Words)vmovl_s8((int8x8_t)v
 
 BATCHNORM_INLINE U32 Widen(U16 v) { return (U32)vmovl_u16((uint16x4_t)v); }
 BATCHNORM_INLINE U16 Narrow(U32 v) { return (U16)vmovn_u32((uint32x4_t)v); }
+// The upper halves of a's lanes, then of b's.
+BATCHNORM_INLINE U32 UpperHalves(U32 a, U32 b) { return (U32)vuzp2q_u16((uint16x8_t)a, (uint16x8_t)b); }
+BATCHNORM_INLINE U32 Join(U16 a, U16 b) { return (U32)vcombine_u16((uint16x4_t)a, (uint16x4_t)b); }
 BATCHNORM_INLINE F32 PromoteFloat16(U16 v) { return (F32)vcvt_f32_f16((float16x4_t)v); }
 BATCHNORM_INLINE U16 DemoteFloat16(F32 v) { return (U16)vcvt_f16_f32((float32x4_t)v); }
 BATCHNORM_INLINE void StreamBits(U16 v, std::uint16_t* p) { __builtin_memcpy(p, &v, sizeof v); }

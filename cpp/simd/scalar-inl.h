@@ -138,6 +138,8 @@ inline F32 ShortNaNs(F32 v) { return v; }  // FromFloat takes any
 
 template <class E>
 constexpr bool kInPairs = false;
+template <class E>
+constexpr bool kPacks = false;
 
 template <class E>
 F32 LoadF32(const E* p, All) {

@@ -66,6 +66,11 @@ BATCHNORM_INLINE U16 Narrow(U32 v) {
   const __m128i sign_extended = _mm_srai_epi32(_mm_slli_epi32((__m128i)v, 16), 16);
   return BitsAs<U16>(_mm_cvtsi128_si64(_mm_packs_epi32(sign_extended, sign_extended)));
 }
+// The upper halves of a's lanes, then of b's.
+BATCHNORM_INLINE U32 UpperHalves(U32 a, U32 b) {
+  return (U32)_mm_packs_epi32(_mm_srai_epi32((__m128i)a, 16), _mm_srai_epi32((__m128i)b, 16));
+}
+BATCHNORM_INLINE U32 Join(U16 a, U16 b) { return (U32)_mm_set_epi64x(BitsAs<long long>(b), BitsAs<long long>(a)); }
 BATCHNORM_INLINE F32 PromoteFloat16(U16 v) { return FromFloat16<F32>(Widen(v)); }
 BATCHNORM_INLINE U16 DemoteFloat16(F32 v) { return Narrow(ToFloat16<F32, U32>(v)); }
 BATCHNORM_INLINE void StreamBits(U16 v, std::uint16_t* p) {
