@@ -4,6 +4,10 @@
 
 #include "simd/float_control.h"
 
+#if (defined(__GNUC__) || defined(__clang__)) && defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 #if defined(__unix__) || defined(__APPLE__)
 #include <unistd.h>
 #endif
@@ -22,35 +26,38 @@ SubnormalMode::~SubnormalMode() {
 
 bool CanFlushSubnormals() { return kFlushSubnormals != 0; }
 
-CpuFeatures DetectCpu() {
-  CpuFeatures cpu;
 #if (defined(__GNUC__) || defined(__clang__)) && defined(__x86_64__)
+
+CpuFeatures DetectCpu() {
   __builtin_cpu_init();
+  CpuFeatures cpu;
   cpu.avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
   cpu.avx512 = cpu.avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
                __builtin_cpu_supports("avx512vl");
-#endif
   return cpu;
 }
 
 bool ReadsBesideStores() {
-#if (defined(__GNUC__) || defined(__clang__)) && defined(__x86_64__)
   __builtin_cpu_init();
   return __builtin_cpu_is("amd");
-#else
-  return false;
-#endif
 }
 
 bool StreamsFast() {
-#if (defined(__GNUC__) || defined(__clang__)) && defined(__x86_64__)
   __builtin_cpu_init();
-  return !__builtin_cpu_is("skylake-avx512") && !__builtin_cpu_is("cascadelake") && !__builtin_cpu_is("cooperlake");
-#else
-  return true;
-#endif
+  unsigned int version = 0, other[3];
+  if (!__builtin_cpu_is("intel") || !__get_cpuid(1, &version, &other[0], &other[1], &other[2])) return true;
+  const unsigned int family = version >> 8 & 0xf, model = (version >> 4 & 0xf) | (version >> 12 & 0xf0);
+  return family != 6 || model != 0x55;  // by which all of them go
 }
+
+#else
+
+CpuFeatures DetectCpu() { return {}; }
+bool ReadsBesideStores() { return false; }
+bool StreamsFast() { return true; }
+
+#endif
 
 std::size_t SecondLevelCacheBytes() {
 #if defined(_SC_LEVEL2_CACHE_SIZE)
