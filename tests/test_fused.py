@@ -169,6 +169,28 @@ def test_x_is_found_from_y(isa: str, dtype: Any, few_case: Case, kind: str | Non
     assert y is x
 
 
+@pytest.mark.parametrize("channels", [6, 30])
+def test_images_at_two_strides(isa: str, dtype: Any, channels: int) -> None:
+    """Several channels are summed at a time, of some of their images; x or what the activation saw is found again."""
+    rng = np.random.default_rng(0)
+    x, dy = rng.normal(size=(2, 5, 4, 2 * channels, 13, 13)).astype(dtype)[:, :, :3, ::2]
+    dense, dense_dy = x.copy(), dy.copy()
+    bound = 20 * TABLE["y"][np.dtype(dtype)]
+    relu: dict[str, Any] = {"axis": 2, "activation": "relu"}
+    leaky: dict[str, Any] = {"axis": 2, "activation": ("leaky_relu", 0.25)}
+
+    saved, wanted = (bn.batch_norm_train(a, residual=a, **relu)[1] for a in (x, dense))
+    got = bn.batch_norm_backward(dy, x, saved, residual=x)
+    want = bn.batch_norm_backward(dense_dy, dense, wanted, residual=dense)
+    np.testing.assert_allclose(got.dx, want.dx, rtol=0, atol=bound)
+
+    y, saved = bn.batch_norm_train(x, **leaky, out=np.empty_like(np.repeat(x, 2, axis=2))[:, :, ::2])
+    dense_y, wanted = bn.batch_norm_train(dense, **leaky)
+    got = bn.batch_norm_backward(dy, None, saved, y=y)
+    want = bn.batch_norm_backward(dense_dy, None, wanted, y=dense_y)
+    np.testing.assert_allclose(got.dx, want.dx, rtol=0, atol=bound)
+
+
 def test_a_step_in_place_needs_one_array_less() -> None:
     """dy may take dx, so that forward and backward make no array at all."""
     rng = np.random.default_rng(0)

@@ -185,17 +185,16 @@ void Operand<E>::ForEachStretch(const Block& block, Body body) const {
   }
 }
 
-// The block in memory of its own, channel by channel if planar.
+// The block in memory of its own, channel by channel if planar, `apart` elements from one to the next.
 template <class E>
-Tile<E> Operand<E>::Dense(const Block& block, E* data) const {
-  const std::size_t apart = block.keeping.group > 0 ? block.keeping.apart : block.positions;
+Tile<E> Operand<E>::Dense(const Block& block, E* data, std::size_t apart) const {
   return {data,           block.rows, block.cols,          static_cast<std::ptrdiff_t>(block.cols),
           Source::kCache, 0,          TileChannels(block), static_cast<std::ptrdiff_t>(apart)};
 }
 
 template <class E>
 Tile<E> Operand<E>::ScratchTile(const Block& block, Scratch& scratch, Scratch::Slot slot) const {
-  return Dense(block, scratch.Get<E>(slot, Elements(block)));
+  return Dense(block, scratch.Get<E>(slot, Elements(block)), block.positions);
 }
 
 template <class E>
@@ -203,8 +202,8 @@ Tile<const E> Operand<E>::Read(const Block& block, Scratch& scratch, Scratch::Sl
   Tile<E> tile;
   if (!Direct(block, &tile)) {
     const Keeping& keeping = block.keeping;
-    E* data = scratch.Get<E>(slot, keeping.group > 0 ? keeping.total : Elements(block)) + keeping.place;
-    tile = Dense(block, data);
+    tile = keeping.group > 0 ? Dense(block, scratch.Get<E>(slot, keeping.total) + keeping.place, keeping.apart)
+                             : ScratchTile(block, scratch, slot);
     if (!keeping.again || scratch.Keeps(slot) != keeping.group) {
       Copy(block, tile);
       scratch.Keeps(slot) = keeping.again ? 0 : keeping.group;

@@ -141,7 +141,7 @@ class Operand {
  private:
   bool Direct(const Block& block, Tile<E>* tile) const;
   std::size_t Elements(const Block& block) const { return block.positions * block.channels * inner_; }
-  Tile<E> Dense(const Block& block, E* data) const;
+  Tile<E> Dense(const Block& block, E* data, std::size_t apart) const;
   // Channels that a kernel takes one after the other.
   std::size_t TileChannels(const Block& block) const {
     return walk_ == Walk::kPlanar && !block.RowsAreChannels() ? block.channels : 1;

@@ -49,17 +49,18 @@ class Ahead {
  public:
   template <class E>
   BATCHNORM_INLINE Ahead(const Tile<E>& tile, std::size_t cols, std::size_t bytes = kAheadBytes)
-      : on_(tile.source != Source::kCache), cols_(cols) {
+      : on_(tile.source != Source::kCache && cols > 0), cols_(cols) {
+    if (!on_) return;  // divisions take as long as a short row
     const std::size_t elements = bytes / sizeof(E);
     if (tile.source == Source::kNext) {
       GoTo(tile.next / static_cast<std::ptrdiff_t>(sizeof(E)));
       return;
     }
-    if (tile.channels > 1 && cols > 0) {
+    if (tile.channels > 1) {
       GoTo(static_cast<std::ptrdiff_t>(elements / (tile.rows * cols) + 1) * tile.channel_stride);
       return;
     }
-    rows_ = cols == 0 ? 0 : elements / cols;
+    rows_ = elements / cols;
     rest_ = elements - rows_ * cols;
   }
 
@@ -85,7 +86,7 @@ class Ahead {
   }
 
   bool on_;
-  std::size_t cols_, rows_, rest_;
+  std::size_t cols_, rows_ = 0, rest_ = 0;
 };
 
 // Note [Bands]: where columns have their own parameters or sums, a kernel takes some rows at a time and goes along the
