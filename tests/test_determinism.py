@@ -93,7 +93,7 @@ def test_again_and_again(isa: str) -> None:
 @pytest.fixture
 def group_bytes() -> Iterator[Callable[[int], None]]:
     """Let groups of channels be cut for another cache."""
-    yield lambda bytes: _core._set_group_bytes(bytes)
+    yield _core._set_group_bytes
     _core._set_group_bytes(None)
 
 

@@ -53,8 +53,8 @@ std::atomic<std::size_t>& StreamAbove() {
 
 Source SourceOf(std::size_t bytes, std::size_t cached) { return bytes > cached ? Source::kMemory : Source::kCache; }
 
-// Where outputs are never stored past the caches, a group's part of them shares L2 with x and dy. With a fifth for
-// each, (50,512,28,28) takes 8.7 ms in training and 13.3 in backward on Cascade Lake, with half 10.1 and 16.6.
+// Where outputs are never stored past the caches, a group's part of them shares L2 with x and dy. A fifth each
+// was measured best on Cascade Lake.
 std::size_t DefaultGroupBytes() {
   const std::size_t cache = StreamsFast() ? 0 : SecondLevelCacheBytes();
   return cache > 0 ? cache / 5 : kCachedBytes;

@@ -1,11 +1,11 @@
 // From a layout to a partition: which blocks there are, and in which order their sums are merged.
 //
 // Note [Fixed partition]
-// Channels are cut into groups, the positions of a group into chunks, a chunk into blocks. All of it depends on the
-// shape, the element type and the memory order of x alone, so any number of threads gives the same bits: threads only
-// choose which of them takes a (group, chunk), and in which order. So may a cache: in the planar walk, where the
-// channels of a group share nothing but the order of work, groups may hold fewer channels than the chunks are counted
-// for.
+// Channels are cut into groups, the positions of a group into chunks, a chunk into blocks. Chunks and blocks depend on
+// the shape, the element type and the memory order of x alone, so any number of threads and any cache give the same
+// bits: threads only choose which of them takes a (group, chunk), and in which order. In the planar walk, where the
+// channels of a group share nothing but the order of work, a small cache may cut groups finer than those that the
+// chunks are counted for.
 #pragma once
 
 #include <algorithm>
@@ -18,8 +18,8 @@
 
 namespace batchnorm {
 
-// How a sweep meets the values of a chunk. Sums go by runs, a channel's runs at one stride together, all channels of a
-// small group in one tile; maps go by channels where runs of neighbours touch in memory.
+// How a sweep meets the values of a chunk. Sums go by runs, a channel's runs at one stride together, and
+// as many channels as a tile may hold; maps go by channels where runs of neighbours touch in memory.
 struct Sweep {
   Source source;
   Order order;
