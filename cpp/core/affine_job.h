@@ -53,21 +53,21 @@ struct AffineJob {
     return {a.center, a.scale, a.shift, epilogue.slope.GetOr(group.first + c, 1), 1};
   }
 
-  void Run(const WalkKernels<E>& kernels, StoreKind store, const Block& block, const ColumnParameters<Lane<E>>& p,
-           Scratch& scratch, Tile<E> out) const {
+  void Run(const WalkKernels<E>& kernels, const Block& block, const ColumnParameters<Lane<E>>& p, Scratch& scratch,
+           Tile<E> out) const {
     const Tile<const E> x = in.Read(block, scratch, Scratch::kX);
     const Tile<const E> r = epilogue.residual ? epilogue.residual->Read(block, scratch, Scratch::kResidual) : x;
     const MaskTile mask = masked.Read(block, scratch);
-    const auto run = [&](Fusion f, StoreKind s, const Lane<E>* slope, Tile<E> to) {
-      kernels.affine[static_cast<std::size_t>(f)][static_cast<std::size_t>(s)](
+    const auto run = [&](Fusion f, const Lane<E>* slope, Tile<E> to) {
+      kernels.affine[static_cast<std::size_t>(f)](
           x, r, mask, {p.At(kCenter, block), p.At(kScale, block), p.At(kShift, block), p.RowsOf(block), slope}, to);
     };
     if (epilogue.signs) {  // first, because y may be x
       const Fusion before_activation = epilogue.residual ? Fusion::kResidual : Fusion::kNone;
       epilogue.signs->Write(block, scratch, Scratch::kSecondOut,
-                            [&](Tile<E> v, StoreKind s) { run(before_activation, s, p.At(kOne, block), v); });
+                            [&](Tile<E> v) { run(before_activation, p.At(kOne, block), v); });
     }
-    run(fusion(), store, fusion() == Fusion::kNone ? nullptr : p.At(kSlope, block), out);
+    run(fusion(), fusion() == Fusion::kNone ? nullptr : p.At(kSlope, block), out);
   }
 };
 template <class E, class AffineAt>

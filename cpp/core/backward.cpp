@@ -68,7 +68,7 @@ class Inputs {
       const GateParameters<T> a = GateOf(p, first, block);
       const T* unslope = p.At(first + kUnslope, block);
       for (std::size_t c = 0; c < out.channels; ++c) {
-        kernels.affine[static_cast<std::size_t>(fusion)][static_cast<std::size_t>(StoreKind::kPlain)](
+        kernels.affine[static_cast<std::size_t>(fusion)](
             ChannelOf(in, c), ChannelOf(residual, c), {},
             {a.center + c, a.scale + c, a.shift + c, p.RowsOf(block), unslope + c}, ChannelOf(out, c));
       }
@@ -221,25 +221,24 @@ struct GradientJob {
     return all;
   }
 
-  void Run(const WalkKernels<E>& kernels, StoreKind store, const Block& block, const ColumnParameters<T>& p,
-           Scratch& scratch, Tile<E> out) const {
-    const auto gate = static_cast<std::size_t>(in.gate()), s = static_cast<std::size_t>(store);
+  void Run(const WalkKernels<E>& kernels, const Block& block, const ColumnParameters<T>& p, Scratch& scratch,
+           Tile<E> out) const {
+    const auto gate = static_cast<std::size_t>(in.gate());
     const GradientTiles<E> tiles = in.Read(kernels, p, kGate, statistics_are_functions_of_x, block, scratch);
     const GateParameters<T> gate_parameters = in.GateOf(p, kGate, block);
     const auto write_dresidual = [&] {
-      dresidual->Write(block, scratch, Scratch::kSecondOut, [&](Tile<E> g, StoreKind of_second) {
-        kernels.gated[gate][static_cast<std::size_t>(of_second)](tiles, p.At(kOne, block), gate_parameters,
-                                                                 p.RowsOf(block), g);
+      dresidual->Write(block, scratch, Scratch::kSecondOut, [&](Tile<E> g) {
+        kernels.gated[gate](tiles, p.At(kOne, block), gate_parameters, p.RowsOf(block), g);
       });
     };
     // The one of the two outputs that may be dy comes last.
     if (dresidual && !dresidual_is_dy) write_dresidual();
     if (statistics_are_functions_of_x) {
-      kernels.gradient[gate][s](
+      kernels.gradient[gate](
           tiles, {p.At(kMeanG, block), p.At(kCenter, block), p.At(kSlope, block), p.At(kScale, block), p.RowsOf(block)},
           gate_parameters, out);
     } else {
-      kernels.gated[gate][s](tiles, p.At(kScale, block), gate_parameters, p.RowsOf(block), out);
+      kernels.gated[gate](tiles, p.At(kScale, block), gate_parameters, p.RowsOf(block), out);
     }
     if (dresidual && dresidual_is_dy) write_dresidual();
   }
@@ -271,7 +270,8 @@ void Backward(const ArrayView& dy, const ArrayView* x, const ArrayView& dx, std:
   if (layout.Values() == 0) return;
   const KernelTable& table = ActiveKernels();
   const auto affine = [&](std::size_t c) { return form.affine(c); };
-  const DType dtype = KernelDType({&like, &dy, &dx, epilogue.y, epilogue.residual, epilogue.dresidual}, epilogue.mask);
+  const DType dtype =
+      KernelDType(table, {&like, &dy, &dx, epilogue.y, epilogue.residual, epilogue.dresidual}, epilogue.mask);
   VisitElement(dtype, [&](auto zero) {
     using E = decltype(zero);
     using In = Inputs<E, decltype(affine)>;

@@ -168,8 +168,8 @@ struct SecondJob {
     return all;
   }
 
-  void Run(const WalkKernels<E>& kernels, StoreKind store, const Block& block, const ColumnParameters<T>& p,
-           Scratch& scratch, Tile<E> out) const {
+  void Run(const WalkKernels<E>& kernels, const Block& block, const ColumnParameters<T>& p, Scratch& scratch,
+           Tile<E> out) const {
     const bool with_x = form.batch || form.second.ddweight;
     const Tile<const E> x = with_x ? in.x.Read(block, scratch, Scratch::kX) : Zeros(block, scratch);
     // For what plays no part. Where statistics are functions of x, x does: if it isn't finite, all of its channel is
@@ -177,16 +177,16 @@ struct SecondJob {
     const Tile<const E> nothing = form.batch || !with_x ? x : Zeros(block, scratch);
     const Tile<const E> dy = in.dy.Read(block, scratch, Scratch::kDy);
     const Tile<const E> ddx = in.ddx ? in.ddx->Read(block, scratch, Scratch::kY) : nothing;
-    const auto combine = [&](std::size_t first, const GradientTiles<E>& tiles, StoreKind s, Tile<E> to) {
-      kernels.combine[static_cast<std::size_t>(s)](tiles,
-                                                   {p.At(kCenter, block), p.At(first, block), p.At(first + 1, block),
-                                                    p.At(first + 2, block), p.At(first + 3, block), p.RowsOf(block)},
-                                                   to);
+    const auto combine = [&](std::size_t first, const GradientTiles<E>& tiles, Tile<E> to) {
+      kernels.combine(tiles,
+                      {p.At(kCenter, block), p.At(first, block), p.At(first + 1, block), p.At(first + 2, block),
+                       p.At(first + 3, block), p.RowsOf(block)},
+                      to);
     };
-    dx.Write(block, scratch, Scratch::kSecondOut, [&](Tile<E> to, StoreKind of_dx) {
-      combine(kDx, form.batch ? GradientTiles<E>{ddx, x, dy} : GradientTiles<E>{nothing, nothing, dy}, of_dx, to);
+    dx.Write(block, scratch, Scratch::kSecondOut, [&](Tile<E> to) {
+      combine(kDx, form.batch ? GradientTiles<E>{ddx, x, dy} : GradientTiles<E>{nothing, nothing, dy}, to);
     });
-    combine(kDdy, {ddx, x, nothing}, store, out);
+    combine(kDdy, {ddx, x, nothing}, out);
   }
 
  private:
@@ -209,7 +209,7 @@ void DoubleBackward(const SecondGradient& second, const ArrayView& dy, const Arr
   const std::int64_t count = CountOf(x, axis, nullptr, {1});
   const SecondForm form{second, mean, rstd, weight, batch, static_cast<double>(count)};
   const KernelTable& table = ActiveKernels();
-  VisitElement(KernelDType({&x, &dy, second.ddx, &ddy, &dx}), [&](auto zero) {
+  VisitLane(LaneOfDType(x.dtype), [&](auto zero) {
     using E = decltype(zero);
     const SecondOperands<E> in{OperandOf<E>(second.ddx, layout, table), {dy, layout, table}, {x, layout, table}};
     const std::size_t bytes = BytesOf(x);

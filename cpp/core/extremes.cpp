@@ -77,7 +77,7 @@ void ChannelExtremes(const ArrayView& x, std::size_t axis, const ArrayView* mask
     return;
   }
   const KernelTable& table = ActiveKernels();
-  VisitSummed(SumsDType(x, mask), [&](auto zero) {
+  VisitSummed(SumsDType(table, x, mask), [&](auto zero) {
     using E = decltype(zero);
     const Operand<E> source(x, layout, table);
     const Plan plan(layout, source, Purpose::kSums, CompanyOf(mask));

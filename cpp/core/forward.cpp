@@ -39,7 +39,7 @@ void MapAffine(const ArrayView& in, const ArrayView& out, std::size_t axis, cons
   const Layout layout = LayoutOf(in, axis, Purpose::kMap);
   if (layout.Values() == 0) return;
   const KernelTable& table = ActiveKernels();
-  VisitElement(KernelDType({&in, &out, epilogue.residual}, mask), [&](auto zero) {
+  VisitElement(KernelDType(table, {&in, &out, epilogue.residual}, mask), [&](auto zero) {
     using E = decltype(zero);
     const Operand<E> source(in, layout, table), target(out, layout, table, StoringFor(BytesOf(out), 0));
     const EpilogueOperands<E> after(epilogue, layout, table);
@@ -86,7 +86,7 @@ void TrainPart(const ArrayView& x, const ArrayView& y, std::size_t axis, const T
     }
     return ChannelAffine{batch.mean[c], scale * batch.rstd[c], shift};
   };
-  VisitElement(KernelDType({&x, &y, epilogue.residual}, mask), [&](auto zero) {
+  VisitElement(KernelDType(table, {&x, &y, epilogue.residual}, mask), [&](auto zero) {
     using E = decltype(zero);
     const Operand<E> source(x, layout, table), target(y, layout, table, storing);
     const EpilogueOperands<E> after(epilogue, layout, table);
@@ -159,7 +159,7 @@ bool ChannelStatistics(const ArrayView& x, std::size_t axis, const ArrayView* sh
   }
   if (layout.Values() == 0) return exact;
   const KernelTable& table = ActiveKernels();
-  VisitSummed(weighted ? DType::kFloat64 : SumsDType(x, shared), [&](auto zero) {
+  VisitSummed(weighted ? DType::kFloat64 : SumsDType(table, x, shared), [&](auto zero) {
     using E = decltype(zero);
     const Operand<E> source(x, layout, table);
     const Plan plan(layout, source, Purpose::kSums, CompanyOf(shared));

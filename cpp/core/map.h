@@ -18,7 +18,7 @@ std::optional<Operand<E>> OperandOf(const ArrayView* array, const Layout& layout
 // A map over blocks. How one differs from another:
 //     job.fields()                               parameters that its kernel takes
 //     job.Parameters(group, c)                   their values, or more; c counts the group's channels from its first
-//     job.Run(kernels, store, block, columns, scratch, out)   calls the kernel
+//     job.Run(kernels, block, columns, scratch, out)   calls the kernel
 template <class E, class Job>
 class Mapper {
  public:
@@ -35,7 +35,7 @@ class Mapper {
   void operator()(const Group<Lane<E>>& group, std::size_t chunk, const Sweep& sweep, Scratch& scratch) const {
     plan_.ForEachBlock(group.index, chunk, sweep, [&](const Block& block) {
       out_.Write(block, scratch, Scratch::kOut,
-                 [&](Tile<E> out, StoreKind store) { job_.Run(kernels_, store, block, group.map, scratch, out); });
+                 [&](Tile<E> out) { job_.Run(kernels_, block, group.map, scratch, out); });
     });
     if (out_.store() == StoreKind::kStream) table_.fence();
   }

@@ -14,7 +14,7 @@ double MoveBytes(MoveKind kind, StoreKind store, const void* a_bytes, const void
   constexpr std::size_t kPart = std::size_t{1} << 18;  // floats: 1 MB, so that workers balance
   const KernelTable& table = ActiveKernels();
   const MoveKernels& kernels = table.move;
-  const std::size_t n = bytes / sizeof(float), s = static_cast<std::size_t>(store);
+  const std::size_t n = bytes / sizeof(float);
   const auto* a = static_cast<const float*>(a_bytes);
   const auto* b = static_cast<const float*>(b_bytes);
   auto* out = static_cast<float*>(out_bytes);
@@ -27,13 +27,13 @@ double MoveBytes(MoveKind kind, StoreKind store, const void* a_bytes, const void
         sum = kernels.read1(a + i, length);
         break;
       case MoveKind::kCopy:
-        kernels.copy[s](a + i, out + i, length);
+        kernels.copy(a + i, out + i, length, store);
         break;
       case MoveKind::kRead2:
         sum = kernels.read2(a + i, b + i, length);
         break;
       case MoveKind::kRead2Write1:
-        kernels.read2write1[s](a + i, b + i, out + i, length);
+        kernels.read2write1(a + i, b + i, out + i, length, store);
         break;
     }
     table.fence();

@@ -101,16 +101,18 @@ inline std::size_t BytesOf(const ArrayView& array) {
 // The type of the kernels for a call's arrays, null where absent: theirs, if it is one and kernels exist for it; else
 // that of their lanes, and arrays of another type are converted. Signs go with any. With a mask
 // kernels exist for lanes alone.
-inline DType KernelDType(std::initializer_list<const ArrayView*> arrays, const ArrayView* mask = nullptr) {
+inline DType KernelDType(const KernelTable& table, std::initializer_list<const ArrayView*> arrays,
+                         const ArrayView* mask = nullptr) {
   const DType first = (*arrays.begin())->dtype;
-  bool same = !IsInteger(first) && !mask;
+  const bool half = first == DType::kFloat16 || first == DType::kBFloat16;
+  bool same = !IsInteger(first) && !mask && (table.has_half_precisions || !half);
   for (const ArrayView* a : arrays) same = same && (!a || a->dtype == first || a->dtype == DType::kSign);
   return same ? first : LaneOfDType(first);
 }
 
 // The same for sums over one array alone.
-inline DType SumsDType(const ArrayView& x, const ArrayView* mask) {
-  return ItemSize(x.dtype) == 1 && !mask ? x.dtype : KernelDType({&x}, mask);
+inline DType SumsDType(const KernelTable& table, const ArrayView& x, const ArrayView* mask) {
+  return ItemSize(x.dtype) == 1 && !mask ? x.dtype : KernelDType(table, {&x}, mask);
 }
 
 // One value per channel, float32 or float64, any stride (0 for one value that all share), any alignment; absent where

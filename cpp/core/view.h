@@ -112,17 +112,18 @@ class Operand {
 
   Tile<E> ScratchTile(const Block& block, Scratch& scratch, Scratch::Slot slot) const;
 
-  // Calls write(tile, store), which fills the tile by such stores: the block's elements themselves, or scratch memory,
-  // which is read back at once and scattered to them.
+  // Calls write(tile), which fills it: the block's elements themselves, or scratch memory, which is read back at once
+  // and scattered to them.
   template <class Writer>
   void Write(const Block& block, Scratch& scratch, Scratch::Slot slot, Writer write) const {
     Tile<E> tile;
     if (Direct(block, &tile)) {
       tile.source = storing_.target;
-      return write(tile, storing_.kind);
+      tile.store = storing_.kind;
+      return write(tile);
     }
     tile = ScratchTile(block, scratch, slot);
-    write(tile, StoreKind::kPlain);
+    write(tile);
     Scatter(block, tile.data);
   }
 

@@ -33,6 +33,9 @@ using Lane = typename LaneOf<E>::Type;
 // for.
 enum class Source { kCache, kMemory, kNext };
 
+// How what a kernel writes gets to memory: by way of the caches, or past them.
+enum class StoreKind { kPlain, kStream };
+
 // rows x cols elements: each row a contiguous run, `stride` elements (of any sign) from one row to the next. Planar
 // sums take several channels at once, each of rows x cols elements, `channel_stride` apart.
 template <class E>
@@ -45,6 +48,7 @@ struct Tile {
   std::ptrdiff_t next = 0;  // kNext: bytes from an element to the one to ask for
   std::size_t channels = 1;
   std::ptrdiff_t channel_stride = 0;
+  StoreKind store = StoreKind::kPlain;
 };
 
 // Bytes, 0 where nothing counts. After its last row come kMostLanes more, so that vectors can be read whole.
@@ -130,9 +134,6 @@ enum class Walk {
 };
 constexpr std::size_t kWalks = 2;
 
-enum class StoreKind { kPlain, kStream };
-constexpr std::size_t kStoreKinds = 2;
-
 // Lanes that sums are taken in: those of the element type, which widen early, or float64 throughout.
 enum class Precision { kNarrow, kWide };
 constexpr std::size_t kPrecisions = 2;
@@ -140,7 +141,8 @@ constexpr std::size_t kPrecisions = 2;
 // The kernels of one walk. They are leaves: inputs may equal the output, other overlap not.
 //
 // What a mask tells apart: where it is 0, a value adds nothing to a sum, and an output is 0, whatever lies there.
-// Without data it is no mask; with one column it has one value per row. Half precisions have none.
+// Without data it is no mask; with one column it has one value per row. With a mask, or three arrays to combine, half
+// precisions are calculated as float: their kernels are without.
 template <class E>
 struct WalkKernels {
   using T = Lane<E>;
@@ -159,14 +161,12 @@ struct WalkKernels {
   // v is y * unslope.
   void (*slope_sums[kGates])(const GradientTiles<E>& in, GateParameters<T> gate, const T* unslope, double* sum_dy,
                              double* sum_dy_v);
-  void (*affine[kFusions][kStoreKinds])(Tile<const E> x, Tile<const E> residual, MaskTile mask, AffineParameters<T> p,
-                                        Tile<E> y);
-  void (*gradient[kGates][kStoreKinds])(const GradientTiles<E>& in, GradientParameters<T> p, GateParameters<T> gate,
-                                        Tile<E> dx);
+  void (*affine[kFusions])(Tile<const E> x, Tile<const E> residual, MaskTile mask, AffineParameters<T> p, Tile<E> y);
+  void (*gradient[kGates])(const GradientTiles<E>& in, GradientParameters<T> p, GateParameters<T> gate, Tile<E> dx);
   // g * scale
-  void (*gated[kGates][kStoreKinds])(const GradientTiles<E>& in, const T* scale, GateParameters<T> gate,
-                                     PlanarRows rows, Tile<E> out);
-  void (*combine[kStoreKinds])(const GradientTiles<E>& in, CombineParameters<T> p, Tile<E> out);
+  void (*gated[kGates])(const GradientTiles<E>& in, const T* scale, GateParameters<T> gate, PlanarRows rows,
+                        Tile<E> out);
+  void (*combine)(const GradientTiles<E>& in, CombineParameters<T> p, Tile<E> out);
 };
 
 // Rows of n elements each in memory: `stride` bytes from one to the next, `row_stride` from row to row.
@@ -197,14 +197,16 @@ struct Kernels {
 struct MoveKernels {
   float (*read1)(const float* a, std::size_t n);
   float (*read2)(const float* a, const float* b, std::size_t n);
-  void (*copy[kStoreKinds])(const float* a, float* out, std::size_t n);
-  void (*read2write1[kStoreKinds])(const float* a, const float* b, float* out, std::size_t n);
+  void (*copy)(const float* a, float* out, std::size_t n, StoreKind store);
+  void (*read2write1)(const float* a, const float* b, float* out, std::size_t n, StoreKind store);
 };
 
 struct KernelTable {
   const char* name;
   Kernels<float> f32;
   Kernels<double> f64;
+  // Where the instruction set converts few of them at a time there are none, and they are calculated as float.
+  bool has_half_precisions;
   Kernels<Float16> f16;
   Kernels<BFloat16> bf16;
   // Of bytes: exact sums, and extremes.

@@ -44,12 +44,12 @@ BATCHNORM_INLINE void PrefetchAt(const Tile<E>& tile, std::size_t row, std::size
 
 // Where a kernel asks for lines while it is at an element of a tile with rows of `cols`: `bytes` further if the tile is
 // in memory, or about as far in another channel if the tile has several; at tile.next if other values come
-// next. A second input is taken to lie alike; if not, a hint is lost.
+// next; nowhere if it is streamed. A second input is taken to lie alike; if not, a hint is lost.
 class Ahead {
  public:
   template <class E>
   BATCHNORM_INLINE Ahead(const Tile<E>& tile, std::size_t cols, std::size_t bytes = kAheadBytes)
-      : on_(tile.source != Source::kCache && cols > 0), cols_(cols) {
+      : on_(tile.source != Source::kCache && tile.store == StoreKind::kPlain && cols > 0), cols_(cols) {
     if (!on_) return;  // divisions take as long as a short row
     const std::size_t elements = bytes / sizeof(E);
     if (tile.source == Source::kNext) {
@@ -163,20 +163,15 @@ BATCHNORM_INLINE std::size_t RowsToAlignment(const Tile<E>& tile) {
   return tile.stride % kElements == 0 ? ToAlignment(tile.data) : 0;
 }
 
-// Calls body(j, lanes) for the vectors of the columns from j to end, of which one ends at `head`.
+// Calls body(j, lanes) for the vectors of the columns from j to end.
 template <class Acc, class Body>
-BATCHNORM_INLINE void ForEachVector(std::size_t j, std::size_t end, std::size_t head, Body body) {
-  if (j < head) {
-    const std::size_t first = Least(head, end) - j;
-    body(j, First{first});
-    j += first;
-  }
+BATCHNORM_INLINE void ForEachVector(std::size_t j, std::size_t end, Body body) {
   for (; j + kLanes<Acc> <= end; j += kLanes<Acc>) body(j, All{});
   if (j < end) body(j, First{end - j});
 }
 template <class Acc, class Body>
 BATCHNORM_INLINE void ForEachVector(std::size_t cols, Body body) {
-  ForEachVector<Acc>(0, cols, 0, body);
+  ForEachVector<Acc>(0, cols, body);
 }
 
 template <Walk W, class T, class Acc = T>

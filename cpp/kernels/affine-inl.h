@@ -37,10 +37,10 @@ struct AffineMap {
   }
 };
 
-template <Walk W, Fusion F, StoreKind S, class E>
+template <Walk W, Fusion F, class E>
 void Affine(Tile<const E> x, Tile<const E> residual, MaskTile mask, AffineParameters<Lane<E>> p, Tile<E> y) {
   using P = Parameter<W, Lane<E>>;
-  Map<W, S>(y, mask, AffineMap<W, F, E>{x, residual, P(p.center), P(p.scale), P(p.shift), P(p.slope), p.rows});
+  Map<W>(y, mask, AffineMap<W, F, E>{x, residual, P(p.center), P(p.scale), P(p.shift), P(p.slope), p.rows});
 }
 
 }  // namespace

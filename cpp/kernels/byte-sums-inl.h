@@ -76,7 +76,7 @@ BATCHNORM_INLINE void SumBytesOfTile(const Tile<const E>& x, double* sum, double
       }
       length += kVectors * steps;
       if (steps == 0) {
-        ForEachVector<std::uint16_t>(j, x.cols, 0,
+        ForEachVector<std::uint16_t>(j, x.cols,
                                      [&](std::size_t i, auto lanes) { chain.Add(LoadWords(Row(x, r) + i, lanes)); });
         j = x.cols;
         length += kVectors;

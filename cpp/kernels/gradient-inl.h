@@ -137,11 +137,11 @@ struct GradientMap {
   }
 };
 
-template <Walk W, Gate G, StoreKind S, class E>
+template <Walk W, Gate G, class E>
 void Gradient(const GradientTiles<E>& in, GradientParameters<Lane<E>> p, GateParameters<Lane<E>> gate, Tile<E> dx) {
   using P = Parameter<W, Lane<E>>;
-  Map<W, S>(dx, in.mask,
-            GradientMap<W, G, E>{in.dy, in.x, P(p.mean_g), P(p.center), P(p.slope), P(p.scale), {in, gate}, p.rows});
+  Map<W>(dx, in.mask,
+         GradientMap<W, G, E>{in.dy, in.x, P(p.mean_g), P(p.center), P(p.slope), P(p.scale), {in, gate}, p.rows});
 }
 
 // g * scale
@@ -175,11 +175,11 @@ struct GatedMap {
   }
 };
 
-template <Walk W, Gate G, StoreKind S, class E>
+template <Walk W, Gate G, class E>
 void Gated(const GradientTiles<E>& in, const Lane<E>* scale, GateParameters<Lane<E>> gate, PlanarRows rows,
            Tile<E> out) {
   using P = Parameter<W, Lane<E>>;
-  Map<W, S>(out, in.mask, GatedMap<W, G, E>{in.dy, in.x, P(gate.center), P(scale), {in, gate}, rows});
+  Map<W>(out, in.mask, GatedMap<W, G, E>{in.dy, in.x, P(gate.center), P(scale), {in, gate}, rows});
 }
 
 // out = (x - center) * of_x + dy * of_dy + y * of_y + constant
@@ -213,11 +213,11 @@ struct CombineMap {
   }
 };
 
-template <Walk W, StoreKind S, class E>
+template <Walk W, class E>
 void Combine(const GradientTiles<E>& in, CombineParameters<Lane<E>> p, Tile<E> out) {
   using P = Parameter<W, Lane<E>>;
-  MapTile<W, S>(
-      out, CombineMap<W, E>{in.dy, in.x, in.y, P(p.center), P(p.of_x), P(p.of_dy), P(p.of_y), P(p.constant), p.rows});
+  MapTile<W>(out,
+             CombineMap<W, E>{in.dy, in.x, in.y, P(p.center), P(p.of_x), P(p.of_dy), P(p.of_y), P(p.constant), p.rows});
 }
 
 }  // namespace

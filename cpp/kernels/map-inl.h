@@ -6,9 +6,9 @@
 namespace batchnorm::BATCHNORM_ISA {
 namespace {
 
-template <StoreKind S, class E, class V>
-BATCHNORM_INLINE void StoreWhole(V v, E* p) {
-  if constexpr (S == StoreKind::kStream) {
+template <class E, class V>
+BATCHNORM_INLINE void StoreWhole(StoreKind store, V v, E* p) {
+  if (store == StoreKind::kStream) {
     Stream(v, p);
   } else {
     Store(v, p, All{});
@@ -26,14 +26,14 @@ BATCHNORM_INLINE auto MapTwo(const MapAt& map, std::size_t r, std::size_t j) {
 }
 
 // Asks for the lines that a map reads, and for those that it stores into plainly.
-template <StoreKind S, class E, class MapAt>
+template <class E, class MapAt>
 class MapAhead {
  public:
   BATCHNORM_INLINE MapAhead(const MapAt& map, const Tile<E>& y)
       : map_(map), y_{y}, of_inputs_(map.input(), y.cols), of_output_(y, y.cols, kAheadOfStores) {}
   BATCHNORM_INLINE void Prefetch(std::size_t r, std::size_t j, std::size_t count) const {
     of_inputs_.template Prefetch<E>(map_, r, j, count);
-    if constexpr (S == StoreKind::kPlain) of_output_.template Prefetch<E>(y_, r, j, count);
+    of_output_.template Prefetch<E>(y_, r, j, count);
   }
 
  private:
@@ -47,28 +47,37 @@ class MapAhead {
   const Ahead of_inputs_, of_output_;
 };
 
-// y[r, j .. end) = map, in whole vectors; returns where they end.
+// y[r, j .. end) = map, in whole lines; returns where they end.
 template <Walk W, StoreKind S, class E, class MapAt>
-BATCHNORM_INLINE std::size_t MapRow(E* row, std::size_t r, std::size_t j, std::size_t end,
-                                    const MapAhead<S, E, MapAt>& ahead, const MapAt& map) {
+BATCHNORM_INLINE std::size_t MapLines(E* row, std::size_t r, std::size_t j, std::size_t end,
+                                      const MapAhead<E, MapAt>& ahead, const MapAt& map) {
   using T = Lane<E>;
   constexpr std::size_t kStep = 16 / sizeof(E) * kLanes<T>;  // a cache line or more
   // Stored plainly a run is as fast vector by vector.
   constexpr bool kTwo = kPacks<E> && (S == StoreKind::kStream || (W == Walk::kPlanar && kInPairs<E>));
   if (kTwo && j + kLanes<T> <= end && reinterpret_cast<std::uintptr_t>(row + j) % (kLanes<T> * sizeof(T)) != 0) {
-    StoreWhole<S>(map(r, j, All{}), row + j);
+    StoreWhole(S, map(r, j, All{}), row + j);
     j += kLanes<T>;
   }
   for (; j + kStep <= end; j += kStep) {
     ahead.Prefetch(r, j, kStep);
     if constexpr (kTwo) {
-      for (std::size_t i = j; i < j + kStep; i += 2 * kLanes<T>) StoreWhole<S>(MapTwo<W, E>(map, r, i), row + i);
+      for (std::size_t i = j; i < j + kStep; i += 2 * kLanes<T>) StoreWhole(S, MapTwo<W, E>(map, r, i), row + i);
     } else {
-      for (std::size_t i = j; i < j + kStep; i += kLanes<T>) StoreWhole<S>(map(r, i, All{}), row + i);
+      for (std::size_t i = j; i < j + kStep; i += kLanes<T>) StoreWhole(S, map(r, i, All{}), row + i);
     }
   }
+  return j;
+}
+
+// The same in whole vectors.
+template <Walk W, class E, class MapAt>
+BATCHNORM_INLINE std::size_t MapRow(StoreKind store, E* row, std::size_t r, std::size_t j, std::size_t end,
+                                    const MapAhead<E, MapAt>& ahead, const MapAt& map) {
+  j = store == StoreKind::kStream ? MapLines<W, StoreKind::kStream>(row, r, j, end, ahead, map)
+                                  : MapLines<W, StoreKind::kPlain>(row, r, j, end, ahead, map);
   ahead.Prefetch(r, j, end - j);
-  for (; j + kLanes<T> <= end; j += kLanes<T>) StoreWhole<S>(map(r, j, All{}), row + j);
+  for (; j + kLanes<Lane<E>> <= end; j += kLanes<Lane<E>>) StoreWhole(store, map(r, j, All{}), row + j);
   return j;
 }
 
@@ -78,11 +87,11 @@ BATCHNORM_INLINE std::size_t MapRow(E* row, std::size_t r, std::size_t j, std::s
 // Note [Straddling rows]: a line that is streamed in part and stored in part costs more than ten whole ones. Where rows
 // touch, vectors are therefore aligned once, and the last of a row reaches into the next: parameters per column begin
 // anew after their end (kMostLanes) for it, parameters per row are those of both rows in turn.
-template <Walk W, StoreKind S, class E, class MapAt>
+template <Walk W, class E, class MapAt>
 BATCHNORM_INLINE void MapRows(Tile<E> y, MapAt map) {
   using T = Lane<E>;
   static_assert(kLanes<T> <= kMostLanes);
-  const MapAhead<S, E, MapAt> ahead(map, y);
+  const MapAhead<E, MapAt> ahead(map, y);
   const bool straddle = map.Touching() && RowsTouch(y) && y.cols >= kLanes<T>;
   std::size_t j = 0;
   for (std::size_t r = 0; r < y.rows; ++r) {
@@ -95,7 +104,7 @@ BATCHNORM_INLINE void MapRows(Tile<E> y, MapAt map) {
         j = head;
       }
     }
-    j = MapRow<W, S>(row, r, j, y.cols, ahead, map);
+    j = MapRow<W>(y.store, row, r, j, y.cols, ahead, map);
     if (j == y.cols) {
       j = 0;
     } else if (straddle && r + 1 < y.rows) {
@@ -104,7 +113,7 @@ BATCHNORM_INLINE void MapRows(Tile<E> y, MapAt map) {
         map.SetRow(r + 1);
         v = Select(First{y.cols - j}, v, map(r, j, All{}));
       }
-      StoreWhole<S>(v, row + j);
+      StoreWhole(y.store, v, row + j);
       j += kLanes<T> - y.cols;
     } else {
       Store(map(r, j, First{y.cols - j}), row + j, First{y.cols - j});
@@ -115,7 +124,7 @@ BATCHNORM_INLINE void MapRows(Tile<E> y, MapAt map) {
 
 // The same in plain stores in cache where every column has its parameters, a band of rows at a time (Note [Bands]). In
 // memory, where rows are written one by one, a band would be twice as slow. Wide rows are taken in strips, whose
-// parameters stay in L1 from band to band.
+// parameters stay in L1 from band to band. Parts of vectors, which few columns are left to, are taken row by row.
 //
 // Note [Lead]: a vector that reaches into a second line costs two loads. Vectors therefore begin where the output has a
 // boundary, and so do those of the parameters, which the core lays that many elements past one.
@@ -123,20 +132,25 @@ template <class E, class MapAt>
 BATCHNORM_INLINE void MapColumns(Tile<E> y, MapAt map) {
   using T = Lane<E>;
   constexpr std::size_t kBand = kBandLines / (MapAt::kInputs + 1), kStrip = 512;
-  const std::size_t head = RowsToAlignment(y);
-  for (std::size_t first = 0, end; first < y.cols; first = end) {
-    end = Least(y.cols, (first == 0 ? head : first) + kStrip);
+  const std::size_t head = Least(RowsToAlignment(y), y.cols), end = y.cols - (y.cols - head) % kLanes<T>;
+  for (std::size_t first = head; first < end; first += kStrip) {
+    const std::size_t last = Least(end, first + kStrip);
     std::size_t r = 0;
     for (; r + kBand <= y.rows; r += kBand) {
-      ForEachVector<T>(first, end, head, [&](std::size_t j, auto lanes) {
+      for (std::size_t j = first; j < last; j += kLanes<T>) {
         Vec<T> v[kBand];
-        for (std::size_t k = 0; k < kBand; ++k) v[k] = map(r + k, j, lanes);
-        for (std::size_t k = 0; k < kBand; ++k) Store(v[k], Row(y, r + k) + j, lanes);
-      });
+        for (std::size_t k = 0; k < kBand; ++k) v[k] = map(r + k, j, All{});
+        for (std::size_t k = 0; k < kBand; ++k) Store(v[k], Row(y, r + k) + j, All{});
+      }
     }
     for (; r < y.rows; ++r) {
-      ForEachVector<T>(first, end, head,
-                       [&](std::size_t j, auto lanes) { Store(map(r, j, lanes), Row(y, r) + j, lanes); });
+      for (std::size_t j = first; j < last; j += kLanes<T>) Store(map(r, j, All{}), Row(y, r) + j, All{});
+    }
+  }
+  const std::size_t parts[][2] = {{0, head}, {end, y.cols}};
+  for (const auto& [j, past] : parts) {
+    for (std::size_t r = 0; j < past && r < y.rows; ++r) {
+      Store(map(r, j, First{past - j}), Row(y, r) + j, First{past - j});
     }
   }
 }
@@ -168,20 +182,21 @@ struct MaskedMap {
   BATCHNORM_INLINE void Prefetch(std::size_t r, std::size_t j) const { map.Prefetch(r, j); }
 };
 
-template <Walk W, StoreKind S, class E, class MapAt>
+template <Walk W, class E, class MapAt>
 BATCHNORM_INLINE void MapTile(Tile<E> y, MapAt map) {
-  if constexpr (W == Walk::kRows && S == StoreKind::kPlain) {
-    if (map.input().source == Source::kCache && y.source == Source::kCache) return MapColumns(y, map);
+  if constexpr (W == Walk::kRows) {
+    const bool in_cache = map.input().source == Source::kCache && y.source == Source::kCache;
+    if (in_cache && y.store == StoreKind::kPlain) return MapColumns(y, map);
   }
-  MapRows<W, S>(y, map);
+  MapRows<W>(y, map);
 }
 
-template <Walk W, StoreKind S, class E, class MapAt>
+template <Walk W, class E, class MapAt>
 BATCHNORM_INLINE void Map(Tile<E> y, MaskTile mask, MapAt map) {
   if constexpr (!kHalfPrecision<E>) {
-    if (mask.data != nullptr) return MapTile<W, S>(y, MaskedMap<MapAt, E>(map, mask));
+    if (mask.data != nullptr) return MapTile<W>(y, MaskedMap<MapAt, E>(map, mask));
   }
-  MapTile<W, S>(y, map);
+  MapTile<W>(y, map);
 }
 
 }  // namespace

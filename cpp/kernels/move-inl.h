@@ -37,8 +37,10 @@ struct Added {
 
 // n floats as one row.
 template <class T>
-BATCHNORM_INLINE Tile<T> Line(T* p, std::size_t n) {
-  return {p, 1, n, static_cast<std::ptrdiff_t>(n), Source::kMemory};
+BATCHNORM_INLINE Tile<T> Line(T* p, std::size_t n, StoreKind store = StoreKind::kPlain) {
+  Tile<T> line = {p, 1, n, static_cast<std::ptrdiff_t>(n), Source::kMemory};
+  line.store = store;
+  return line;
 }
 
 // The sum of what `at` gives, in eight chains so that reading is all that takes time.
@@ -63,14 +65,12 @@ float Read1(const float* a, std::size_t n) { return Drain(n, Copied{Line(a, n)})
 
 float Read2(const float* a, const float* b, std::size_t n) { return Drain(n, Added{{Line(a, n)}, {Line(b, n)}}); }
 
-template <StoreKind S>
-void Copy(const float* a, float* out, std::size_t n) {
-  MapTile<Walk::kPlanar, S>(Line(out, n), Copied{Line(a, n)});
+void Copy(const float* a, float* out, std::size_t n, StoreKind store) {
+  MapTile<Walk::kPlanar>(Line(out, n, store), Copied{Line(a, n)});
 }
 
-template <StoreKind S>
-void Read2Write1(const float* a, const float* b, float* out, std::size_t n) {
-  MapTile<Walk::kPlanar, S>(Line(out, n), Added{{Line(a, n)}, {Line(b, n)}});
+void Read2Write1(const float* a, const float* b, float* out, std::size_t n, StoreKind store) {
+  MapTile<Walk::kPlanar>(Line(out, n, store), Added{{Line(a, n)}, {Line(b, n)}});
 }
 
 }  // namespace

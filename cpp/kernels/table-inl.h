@@ -16,39 +16,28 @@ namespace {
 template <Walk W, class E>
 constexpr WalkKernels<E> WalkTable() {
   using T = Lane<E>;
-  constexpr StoreKind kPlain = StoreKind::kPlain, kStream = StoreKind::kStream;
   WalkKernels<E> k = {};
   k.moments[0] = &Moments<W, E, T>;
   k.moments[1] = &Moments<W, E, double>;
   k.extremes = &Extremes<W, E>;
+  k.affine[0] = &Affine<W, Fusion::kNone, E>;
+  k.affine[1] = &Affine<W, Fusion::kActivation, E>;
+  k.affine[2] = &Affine<W, Fusion::kResidual, E>;
   k.gradient_sums[0][0] = &GradientSums<W, Gate::kOpen, E, T>;
   k.gradient_sums[0][1] = &GradientSums<W, Gate::kOpen, E, double>;
-  k.affine[0][0] = &Affine<W, Fusion::kNone, kPlain, E>;
-  k.affine[0][1] = &Affine<W, Fusion::kNone, kStream, E>;
-  k.gradient[0][0] = &Gradient<W, Gate::kOpen, kPlain, E>;
-  k.gradient[0][1] = &Gradient<W, Gate::kOpen, kStream, E>;
-  k.gated[0][0] = &Gated<W, Gate::kOpen, kPlain, E>;
-  k.gated[0][1] = &Gated<W, Gate::kOpen, kStream, E>;
   k.gradient_sums[1][0] = &GradientSums<W, Gate::kOfX, E, T>;
   k.gradient_sums[1][1] = &GradientSums<W, Gate::kOfX, E, double>;
   k.gradient_sums[2][0] = &GradientSums<W, Gate::kOfY, E, T>;
   k.gradient_sums[2][1] = &GradientSums<W, Gate::kOfY, E, double>;
   k.slope_sums[1] = &SlopeSums<W, Gate::kOfX, E>;
   k.slope_sums[2] = &SlopeSums<W, Gate::kOfY, E>;
-  k.affine[1][0] = &Affine<W, Fusion::kActivation, kPlain, E>;
-  k.affine[1][1] = &Affine<W, Fusion::kActivation, kStream, E>;
-  k.affine[2][0] = &Affine<W, Fusion::kResidual, kPlain, E>;
-  k.affine[2][1] = &Affine<W, Fusion::kResidual, kStream, E>;
-  k.gradient[1][0] = &Gradient<W, Gate::kOfX, kPlain, E>;
-  k.gradient[1][1] = &Gradient<W, Gate::kOfX, kStream, E>;
-  k.gradient[2][0] = &Gradient<W, Gate::kOfY, kPlain, E>;
-  k.gradient[2][1] = &Gradient<W, Gate::kOfY, kStream, E>;
-  k.gated[1][0] = &Gated<W, Gate::kOfX, kPlain, E>;
-  k.gated[1][1] = &Gated<W, Gate::kOfX, kStream, E>;
-  k.gated[2][0] = &Gated<W, Gate::kOfY, kPlain, E>;
-  k.gated[2][1] = &Gated<W, Gate::kOfY, kStream, E>;
-  k.combine[0] = &Combine<W, kPlain, E>;
-  k.combine[1] = &Combine<W, kStream, E>;
+  k.gradient[0] = &Gradient<W, Gate::kOpen, E>;
+  k.gradient[1] = &Gradient<W, Gate::kOfX, E>;
+  k.gradient[2] = &Gradient<W, Gate::kOfY, E>;
+  k.gated[0] = &Gated<W, Gate::kOpen, E>;
+  k.gated[1] = &Gated<W, Gate::kOfX, E>;
+  k.gated[2] = &Gated<W, Gate::kOfY, E>;
+  if constexpr (!kHalfPrecision<E>) k.combine = &Combine<W, E>;
   return k;
 }
 
@@ -71,6 +60,15 @@ constexpr Kernels<E> TypeTable(DType dtype) {
   k.gather[static_cast<std::size_t>(DType::kSign)] = &GatherSigns<E>;
   k.scatter[static_cast<std::size_t>(DType::kSign)] = &ScatterSigns<E>;
   return k;
+}
+
+template <class E>
+constexpr Kernels<E> HalfTable([[maybe_unused]] DType dtype) {
+  if constexpr (kHasHalfKernels) {
+    return TypeTable<E>(dtype);
+  } else {
+    return {};
+  }
 }
 
 template <class E>
@@ -107,14 +105,7 @@ constexpr Kernels<double> DoubleTable() {
   return k;
 }
 
-constexpr MoveKernels MoveTable() {
-  return {
-      &Read1,
-      &Read2,
-      {&Copy<StoreKind::kPlain>, &Copy<StoreKind::kStream>},
-      {&Read2Write1<StoreKind::kPlain>, &Read2Write1<StoreKind::kStream>},
-  };
-}
+constexpr MoveKernels MoveTable() { return {&Read1, &Read2, &Copy, &Read2Write1}; }
 
 }  // namespace
 
@@ -125,8 +116,9 @@ extern const KernelTable kTable;
 const KernelTable kTable = {BATCHNORM_STRING(BATCHNORM_ISA),
                             FloatTable(),
                             DoubleTable(),
-                            TypeTable<Float16>(DType::kFloat16),
-                            TypeTable<BFloat16>(DType::kBFloat16),
+                            kHasHalfKernels,
+                            HalfTable<Float16>(DType::kFloat16),
+                            HalfTable<BFloat16>(DType::kBFloat16),
                             UnsignedByteTable(),
                             ByteTable<std::int8_t>(DType::kInt8),
                             MoveTable(),

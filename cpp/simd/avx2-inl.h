@@ -10,7 +10,8 @@
 namespace batchnorm::avx2 {
 namespace {
 
-constexpr bool kShufflesBytes = true;  // in any order, by one instruction
+constexpr bool kShufflesBytes = true;   // in any order, by one instruction
+constexpr bool kHasHalfKernels = true;  // what converts by arithmetic gains nothing by them
 
 // a * b + c, rounded once.
 BATCHNORM_INLINE F32 MulAdd(F32 a, F32 b, F32 c) { return _mm256_fmadd_ps(a, b, c); }

@@ -8,7 +8,8 @@
 namespace batchnorm::baseline {
 namespace {
 
-constexpr bool kShufflesBytes = false;  // in any order, by one instruction
+constexpr bool kShufflesBytes = false;   // in any order, by one instruction
+constexpr bool kHasHalfKernels = false;  // what converts by arithmetic gains nothing by them
 
 // A type of its own per element type, so that F32 and F64 overload as vectors do.
 template <class T>

@@ -332,11 +332,15 @@ void Maps(const KernelTable& table, Kind kind, Source source, std::size_t rows, 
   std::vector<std::vector<T>> p;
   for (int i = 0; i < 5; ++i) p.push_back(Parameter<T>(per_row ? rows : cols, 10 + i));
   const GateParameters<T> gate = {p[1].data(), p[2].data(), p[3].data(), p[4].data()};
-  // Runs a kernel that writes to a tile, and compares with want(r, j, at), at(i) the parameters there.
-  const auto check = [&](const char* what, double scale, auto run, auto want) {
+  // Runs a kernel that writes to a tile, by either kind of store, and compares with want(r, j, at), at(i) the
+  // parameters there.
+  const auto check_store = [&](StoreKind store, const char* what, double scale, auto run, auto want) {
     Matrix<E> out(rows, cols, 5, gap);
     const Matrix<E> before = out;
-    run(out.tile());
+    Tile<E> tile = out.tile();
+    tile.store = store;
+    if (source == Source::kMemory) tile.source = source;
+    run(tile);
     table.fence();
     for (std::size_t r = 0; r < rows; ++r) {
       for (std::size_t j = 0; j < cols; ++j) {
@@ -352,62 +356,63 @@ void Maps(const KernelTable& table, Kind kind, Source source, std::size_t rows, 
       }
     }
   };
+  const auto check = [&](const char* what, double scale, auto run, auto want) {
+    for (StoreKind store : {StoreKind::kPlain, StoreKind::kStream}) check_store(store, what, scale, run, want);
+  };
   const auto gated = [&](std::size_t g, std::size_t r, std::size_t j, auto at) {
     const double of_x = (x.at(r, j) - at(1)) * at(2) + at(3);
     return g == 0 ? dy.at(r, j) : Rectified(dy.at(r, j), g == 1 ? of_x : z.at(r, j), at(4));
   };
-  for (std::size_t s = 0; s < kStoreKinds; ++s) {
-    for (std::size_t f = 0; f < kFusions; ++f) {
-      if (!kernels.affine[f][s]) continue;
+  for (std::size_t f = 0; f < kFusions; ++f) {
+    if (!kernels.affine[f]) continue;
+    check(
+        "affine", 100,
+        [&](Tile<E> out) {
+          kernels.affine[f](x.view(source), z.view(source), mask.tile(),
+                            {p[0].data(), p[1].data(), p[2].data(), planar_rows, p[4].data()}, out);
+        },
+        [&](std::size_t r, std::size_t j, auto at) {
+          double v = (x.at(r, j) - at(0)) * at(1) + at(2);
+          if (f == 2) v += z.at(r, j);
+          return f == 0 ? v : Rectified(v, v, at(4));
+        });
+  }
+  for (std::size_t g = 0; g < kGates; ++g) {
+    if (kernels.gradient[g]) {
       check(
-          "affine", 100,
+          "gradient", 1000,
           [&](Tile<E> out) {
-            kernels.affine[f][s](x.view(source), z.view(source), mask.tile(),
-                                 {p[0].data(), p[1].data(), p[2].data(), planar_rows, p[4].data()}, out);
+            kernels.gradient[g](in, {p[0].data(), p[1].data(), p[2].data(), p[3].data(), planar_rows}, gate, out);
           },
           [&](std::size_t r, std::size_t j, auto at) {
-            double v = (x.at(r, j) - at(0)) * at(1) + at(2);
-            if (f == 2) v += z.at(r, j);
-            return f == 0 ? v : Rectified(v, v, at(4));
+            return ((gated(g, r, j, at) - at(0)) + (x.at(r, j) - at(1)) * at(2)) * at(3);
           });
     }
-    for (std::size_t g = 0; g < kGates; ++g) {
-      if (kernels.gradient[g][s]) {
-        check(
-            "gradient", 1000,
-            [&](Tile<E> out) {
-              kernels.gradient[g][s](in, {p[0].data(), p[1].data(), p[2].data(), p[3].data(), planar_rows}, gate, out);
-            },
-            [&](std::size_t r, std::size_t j, auto at) {
-              return ((gated(g, r, j, at) - at(0)) + (x.at(r, j) - at(1)) * at(2)) * at(3);
-            });
-      }
-      if (kernels.gated[g][s]) {
-        check(
-            "gated", 100, [&](Tile<E> out) { kernels.gated[g][s](in, p[3].data(), gate, planar_rows, out); },
-            [&](std::size_t r, std::size_t j, auto at) { return gated(g, r, j, at) * at(3); });
-      }
-    }
-    if (kernels.combine[s] && masked == Masked::kNot) {
+    if (kernels.gated[g]) {
       check(
-          "combine", 1000,
-          [&](Tile<E> out) {
-            kernels.combine[s](in, {p[0].data(), p[1].data(), p[2].data(), p[3].data(), p[4].data(), planar_rows}, out);
-          },
-          [&](std::size_t r, std::size_t j, auto at) {
-            return (x.at(r, j) - at(0)) * at(1) + dy.at(r, j) * at(2) + z.at(r, j) * at(3) + at(4);
-          });
+          "gated", 100, [&](Tile<E> out) { kernels.gated[g](in, p[3].data(), gate, planar_rows, out); },
+          [&](std::size_t r, std::size_t j, auto at) { return gated(g, r, j, at) * at(3); });
     }
+  }
+  if (kernels.combine && masked == Masked::kNot) {
+    check(
+        "combine", 1000,
+        [&](Tile<E> out) {
+          kernels.combine(in, {p[0].data(), p[1].data(), p[2].data(), p[3].data(), p[4].data(), planar_rows}, out);
+        },
+        [&](std::size_t r, std::size_t j, auto at) {
+          return (x.at(r, j) - at(0)) * at(1) + dy.at(r, j) * at(2) + z.at(r, j) * at(3) + at(4);
+        });
   }
 }
 
 void Moves(const KernelTable& table) {
   for (std::size_t n : {0u, 1u, 5u, 16u, 127u, 1000u}) {
     const Matrix<float> a(1, n, 1), b(1, n, 2);
-    for (std::size_t store = 0; store < kStoreKinds; ++store) {
+    for (StoreKind store : {StoreKind::kPlain, StoreKind::kStream}) {
       Matrix<float> copy(1, n, 3), sum(1, n, 3);
-      table.move.copy[store](a.view().data, copy.tile().data, n);
-      table.move.read2write1[store](a.view().data, b.view().data, sum.tile().data, n);
+      table.move.copy(a.view().data, copy.tile().data, n, store);
+      table.move.read2write1(a.view().data, b.view().data, sum.tile().data, n, store);
       double total_a = 0, total = 0;
       for (std::size_t i = 0; i < n; ++i) {
         Expect(copy.at(0, i) == a.at(0, i), "copy", table, 1, n);
@@ -616,8 +621,10 @@ int main() {
     const KernelTable& table = ActiveKernels();
     AllTiles<float>(table);
     AllTiles<double>(table);
-    AllTiles<Float16>(table);
-    AllTiles<BFloat16>(table);
+    if (table.has_half_precisions) {
+      AllTiles<Float16>(table);
+      AllTiles<BFloat16>(table);
+    }
     Repeats<std::uint8_t>(table);
     Repeats<double>(table);
     BytesOf<std::uint8_t>(table);
