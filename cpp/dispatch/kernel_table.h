@@ -205,8 +205,7 @@ struct KernelTable {
   const char* name;
   Kernels<float> f32;
   Kernels<double> f64;
-  // Where the instruction set converts few of them at a time there are none, and they are calculated as float.
-  bool has_half_precisions;
+  bool has_half_precisions;  // where not, they are calculated as float
   Kernels<Float16> f16;
   Kernels<BFloat16> bf16;
   // Of bytes: exact sums, and extremes.

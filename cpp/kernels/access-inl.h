@@ -107,13 +107,10 @@ BATCHNORM_INLINE Vec<Acc> LoadAs(const E* p, Lanes lanes, Vec<Acc> fill) {
       return LoadF32(p, lanes, fill);
     }
   } else if constexpr (kHalfPrecision<E>) {
-    constexpr bool kHalf = kLanes<double> < kLanes<float>;
-    if constexpr (!kAll) {
-      return Select(lanes, PromoteLowerTo(LoadF32(p, lanes, F32{})), fill);
-    } else if constexpr (kHalf) {
-      return PromoteLowerTo(LoadF32(p, First{kLanes<double>}, F32{}));
+    if constexpr (kAll) {
+      return PromoteLowerTo(LoadLowerF32(p));
     } else {
-      return PromoteLowerTo(LoadF32(p, All{}));
+      return Select(lanes, PromoteLowerTo(LoadF32(p, lanes, F32{})), fill);
     }
   } else if constexpr (sizeof(Acc) == sizeof(E)) {
     if constexpr (kAll) {

@@ -11,7 +11,7 @@ namespace batchnorm::avx2 {
 namespace {
 
 constexpr bool kShufflesBytes = true;   // in any order, by one instruction
-constexpr bool kHasHalfKernels = true;  // what converts by arithmetic gains nothing by them
+constexpr bool kHasHalfKernels = true;  // where no instruction converts, a tile at a time is converted
 
 // a * b + c, rounded once.
 BATCHNORM_INLINE F32 MulAdd(F32 a, F32 b, F32 c) { return _mm256_fmadd_ps(a, b, c); }
@@ -98,6 +98,10 @@ BATCHNORM_INLINE U32 UpperHalves(U32 a, U32 b) {
 BATCHNORM_INLINE U32 Join(U16 a, U16 b) { return (U32)_mm256_set_m128i((__m128i)b, (__m128i)a); }
 BATCHNORM_INLINE F32 PromoteFloat16(U16 v) { return _mm256_cvtph_ps((__m128i)v); }
 BATCHNORM_INLINE U16 DemoteFloat16(F32 v) { return (U16)_mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT); }
+// The first kLanes<double>, then zeros.
+BATCHNORM_INLINE U16 LoadLowerBits(const std::uint16_t* p) {
+  return (U16)_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
+}
 BATCHNORM_INLINE void StreamBits(U16 v, std::uint16_t* p) {
   _mm_stream_si128(reinterpret_cast<__m128i*>(p), (__m128i)v);
 }

@@ -11,7 +11,7 @@ namespace batchnorm::avx512 {
 namespace {
 
 constexpr bool kShufflesBytes = true;   // in any order, by one instruction
-constexpr bool kHasHalfKernels = true;  // what converts by arithmetic gains nothing by them
+constexpr bool kHasHalfKernels = true;  // where no instruction converts, a tile at a time is converted
 
 // a * b + c, rounded once.
 BATCHNORM_INLINE F32 MulAdd(F32 a, F32 b, F32 c) { return _mm512_fmadd_ps(a, b, c); }
@@ -88,6 +88,10 @@ BATCHNORM_INLINE U16 LoadBits(const std::uint16_t* p, First lanes) {
 }
 BATCHNORM_INLINE void StoreBits(U16 v, std::uint16_t* p, First lanes) {
   _mm256_mask_storeu_epi16(p, Mask16(lanes), (__m256i)v);
+}
+// The first kLanes<double>, then zeros.
+BATCHNORM_INLINE U16 LoadLowerBits(const std::uint16_t* p) {
+  return (U16)_mm256_zextsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
 }
 BATCHNORM_INLINE void StreamBits(U16 v, std::uint16_t* p) {
   _mm256_stream_si256(reinterpret_cast<__m256i*>(p), (__m256i)v);

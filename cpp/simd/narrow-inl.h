@@ -41,6 +41,13 @@ BATCHNORM_INLINE F32 LoadF32(const E* p, First lanes, F32 fill) {
   return Select(lanes, Promote(LoadBits(BitsOf(p), lanes), E{}), fill);
 }
 
+// The first kLanes<double>, then zeros. Bits that were stored one by one would wait for each other where they are
+// loaded at once: hence LoadLowerBits, which every ISA has that has half precisions' kernels.
+template <class E>
+BATCHNORM_INLINE F32 LoadLowerF32(const E* p) {
+  return Promote(LoadLowerBits(BitsOf(p)), E{});
+}
+
 template <class V, class E>
 BATCHNORM_INLINE V LoadVector(const E* p) {
   V v;
@@ -86,6 +93,13 @@ BATCHNORM_INLINE void Stream(Packed<E> v, E* p) {
 }
 
 // 0 beyond the count.
+// Lanes<double> values, as float64. Bits that were stored one by one would wait for each other where they are loaded at
+// once: hence LoadLowerBits, which is every ISA's that has half precisions' kernels.
+template <class E>
+BATCHNORM_INLINE F64 LoadF64(const E* p, All) {
+  return PromoteLowerTo(Promote(LoadLowerBits(BitsOf(p)), E{}));
+}
+
 template <class V, class E>
 BATCHNORM_INLINE V LoadVector(const E* p, First lanes) {
   V v{};

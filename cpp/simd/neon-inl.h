@@ -12,7 +12,7 @@ namespace batchnorm::neon {
 namespace {
 
 constexpr bool kShufflesBytes = true;   // in any order, by one instruction
-constexpr bool kHasHalfKernels = true;  // what converts by arithmetic gains nothing by them
+constexpr bool kHasHalfKernels = true;  // where no instruction converts, a tile at a time is converted
 
 // a * b + c, rounded once.
 BATCHNORM_INLINE F32 MulAdd(F32 a, F32 b, F32 c) {
@@ -68,6 +68,12 @@ BATCHNORM_INLINE U32 UpperHalves(U32 a, U32 b) { return (U32)vuzp2q_u16((uint16x
 BATCHNORM_INLINE U32 Join(U16 a, U16 b) { return (U32)vcombine_u16((uint16x4_t)a, (uint16x4_t)b); }
 BATCHNORM_INLINE F32 PromoteFloat16(U16 v) { return (F32)vcvt_f32_f16((float16x4_t)v); }
 BATCHNORM_INLINE U16 DemoteFloat16(F32 v) { return (U16)vcvt_f16_f32((float32x4_t)v); }
+// The first kLanes<double>, then zeros.
+BATCHNORM_INLINE U16 LoadLowerBits(const std::uint16_t* p) {
+  std::uint32_t bits;
+  __builtin_memcpy(&bits, p, sizeof bits);
+  return (U16)vcreate_u16(bits);
+}
 BATCHNORM_INLINE void StreamBits(U16 v, std::uint16_t* p) { __builtin_memcpy(p, &v, sizeof v); }
 
 }  // namespace

@@ -9,7 +9,7 @@ namespace batchnorm::baseline {
 namespace {
 
 constexpr bool kShufflesBytes = false;   // in any order, by one instruction
-constexpr bool kHasHalfKernels = false;  // what converts by arithmetic gains nothing by them
+constexpr bool kHasHalfKernels = false;  // where no instruction converts, a tile at a time is converted
 
 // A type of its own per element type, so that F32 and F64 overload as vectors do.
 template <class T>

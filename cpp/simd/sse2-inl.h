@@ -12,7 +12,7 @@ namespace batchnorm::baseline {
 namespace {
 
 constexpr bool kShufflesBytes = false;   // in any order, by one instruction
-constexpr bool kHasHalfKernels = false;  // what converts by arithmetic gains nothing by them
+constexpr bool kHasHalfKernels = false;  // where no instruction converts, a tile at a time is converted
 
 // a * b + c, rounded twice: SSE2 has no fused form, and emulating one would cost ten times the instructions.
 BATCHNORM_INLINE F32 MulAdd(F32 a, F32 b, F32 c) { return a * b + c; }
