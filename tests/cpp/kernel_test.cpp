@@ -613,26 +613,28 @@ void BytesOf(const KernelTable& table) {
   }
 }
 
+template <class T>
+void AllOf(const KernelTable& table) {
+  AllTiles<T>(table);
+  Runs<T>(table);
+}
+
 }  // namespace
 
 int main() {
   for (const std::string& isa : UsableIsas()) {
     SetIsa(isa);
     const KernelTable& table = ActiveKernels();
-    AllTiles<float>(table);
-    AllTiles<double>(table);
+    AllOf<float>(table);
+    AllOf<double>(table);
     if (table.has_half_precisions) {
-      AllTiles<Float16>(table);
-      AllTiles<BFloat16>(table);
+      AllOf<Float16>(table);
+      AllOf<BFloat16>(table);
     }
     Repeats<std::uint8_t>(table);
     Repeats<double>(table);
     BytesOf<std::uint8_t>(table);
     BytesOf<std::int8_t>(table);
-    Runs<float>(table);
-    Runs<double>(table);
-    Runs<Float16>(table);
-    Runs<BFloat16>(table);
     Conversions(table);
     Moves(table);
     std::printf("%s: %s\n", table.name, failures ? "failed" : "ok");
